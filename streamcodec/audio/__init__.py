@@ -1,0 +1,1 @@
+"""Sound files, resampling, devices and ring buffers; no torch."""

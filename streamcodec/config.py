@@ -1,0 +1,235 @@
+"""The numbers that define a codec: sample rate, widths, strides, codebooks; everything else is derived."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from types import MappingProxyType
+from typing import Any
+
+from streamcodec.errors import BitrateError, ConfigError
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """A validated description of one codec.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called.
+    sample_rate_hz : int
+        Rate of the waveform.
+    encoder_width : int
+        Channels after the encoder's first convolution; doubled at every stride.
+    decoder_width : int
+        Channels after the decoder's first convolution; halved at every stride.
+    strides : tuple of int
+        Down-sampling factors in the encoder's order; the decoder runs them backwards.
+    latent_dim : int
+        Channels between encoder, quantiser and decoder.
+    n_codebooks, codebook_size, code_dim : int
+        Residual vector quantiser: K codebooks of N codes in D dimensions.
+    causal : bool
+        Whether every layer looks back only; a model that is not causal cannot stream.
+    depthwise : bool
+        Whether the dilated convolution of a residual unit is depthwise (ours) or dense (published DAC).
+    dilations : tuple of int
+        One residual unit each, per stage.
+    residual_kernel, edge_kernel, latent_kernel : int
+        Kernel of the dilated convolutions, of the waveform's and the decoder's first
+        convolution, and of the convolution that makes the latent.
+
+    Raises
+    ------
+    ConfigError
+        A field is of the wrong type or out of range.
+    """
+
+    name: str
+    sample_rate_hz: int
+    encoder_width: int
+    decoder_width: int
+    strides: tuple[int, ...]
+    latent_dim: int
+    n_codebooks: int
+    codebook_size: int = 1024
+    code_dim: int = 8
+    causal: bool = True
+    depthwise: bool = True
+    dilations: tuple[int, ...] = (1, 3, 9)
+    residual_kernel: int = 7
+    edge_kernel: int = 7
+    latent_kernel: int = 3
+
+    def __post_init__(self) -> None:
+        for field in ("strides", "dilations"):
+            value = getattr(self, field)
+            if not isinstance(value, tuple | list) or not value:
+                raise ConfigError(f"{field} is {value!r}; give at least one whole number")
+            object.__setattr__(self, field, tuple(value))
+            for item in value:
+                self._check_range(field, item, 1, 64)
+        for field, low, high in (
+            ("sample_rate_hz", 1000, 384_000),
+            ("encoder_width", 1, 4096),
+            ("decoder_width", 1, 8192),
+            ("latent_dim", 1, 8192),
+            ("n_codebooks", 1, 64),
+            ("codebook_size", 2, 65_536),
+            ("code_dim", 1, 1024),
+            ("residual_kernel", 1, 63),
+            ("edge_kernel", 1, 63),
+            ("latent_kernel", 1, 63),
+        ):
+            self._check_range(field, getattr(self, field), low, high)
+        if self.codebook_size & (self.codebook_size - 1):
+            raise ConfigError(f"codebook_size is {self.codebook_size}; it must be a power of two")
+        if self.decoder_width % (1 << len(self.strides)):
+            raise ConfigError(
+                f"decoder_width is {self.decoder_width}; it must halve {len(self.strides)} times without a rest"
+            )
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"name is {self.name!r}; give the model a name")
+
+    @staticmethod
+    def _check_range(field: str, value: object, low: int, high: int) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ConfigError(f"{field} is {value!r}; it must be a whole number from {low} to {high}")
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples in one frame."""
+        return prod(self.strides)
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames in one second."""
+        return self.sample_rate_hz / self.hop_samples
+
+    @property
+    def bits_per_code(self) -> int:
+        """Bits that index one codebook."""
+        return self.codebook_size.bit_length() - 1
+
+    @property
+    def bitrate_step_bps(self) -> float:
+        """Bitrate of one codebook."""
+        return self.bits_per_code * self.frame_rate_hz
+
+    @property
+    def max_bitrate_bps(self) -> float:
+        """Bitrate of all codebooks."""
+        return self.bitrate_step_bps * self.n_codebooks
+
+    @property
+    def algorithmic_latency_ms(self) -> float:
+        """Delay that no computer can shorten: one frame when causal, else nothing streams (infinite)."""
+        return 1000 / self.frame_rate_hz if self.causal else float("inf")
+
+    def codebooks_for(self, bitrate_bps: float) -> int:
+        """Number of codebooks that `bitrate_bps` pays for.
+
+        Raises
+        ------
+        BitrateError
+            The bitrate is not a multiple of one codebook's, or out of range.
+
+        Examples
+        --------
+        >>> PRESETS["base-24k"].codebooks_for(6000)
+        8
+        """
+        step = self.bitrate_step_bps
+        count = round(bitrate_bps / step) if 0 < bitrate_bps < 1e9 else 0
+        if abs(bitrate_bps - count * step) > 1e-3 * step or not 1 <= count <= self.n_codebooks:
+            between = 1 <= bitrate_bps / step <= self.n_codebooks
+            what = "is between two steps of this model" if between else "is outside this model's range"
+            raise BitrateError(
+                f"{bitrate_bps:g} bps {what}; choose a multiple of {step:g} "
+                f"from {step:g} to {self.max_bitrate_bps:g}."
+            )
+        return count
+
+    def packet_bytes(self, n_codebooks: int) -> int:
+        """Bytes of one packet with `n_codebooks` codes."""
+        return (self.bits_per_code * n_codebooks + 7) // 8
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` reads back."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> CodecConfig:
+        """Build from JSON.
+
+        Raises
+        ------
+        ConfigError
+            Not JSON, an unknown or a missing key, or a value out of range.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"the model description is not JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"the model description is a {type(data).__name__}; it must be an object")
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CodecConfig:
+        """Build from a mapping; an unknown or missing key is a ConfigError."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ConfigError(
+                f"unknown key {unknown[0]!r} in the model description; known: {', '.join(sorted(known))}"
+            )
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ConfigError(f"the model description is incomplete: {error}") from None
+
+
+def _dac(name: str, sample_rate_hz: int, strides: tuple[int, ...], n_codebooks: int) -> CodecConfig:
+    """Shape of a published Descript Audio Codec (Kumar et al. 2023)."""
+    return CodecConfig(
+        name=name,
+        sample_rate_hz=sample_rate_hz,
+        encoder_width=64,
+        decoder_width=1536,
+        strides=strides,
+        latent_dim=1024,
+        n_codebooks=n_codebooks,
+        causal=False,
+        depthwise=False,
+    )
+
+
+def _ours(name: str, width: int) -> CodecConfig:
+    return CodecConfig(
+        name=name,
+        sample_rate_hz=24_000,
+        encoder_width=width,
+        decoder_width=16 * width,
+        strides=(2, 4, 5, 8),
+        latent_dim=4 * width,
+        n_codebooks=12,
+    )
+
+
+PRESETS: Mapping[str, CodecConfig] = MappingProxyType(
+    {
+        config.name: config
+        for config in (
+            _ours("base-24k", 32),
+            _ours("tiny-24k", 16),
+            _dac("dac-16k", 16_000, (2, 4, 5, 8), 12),
+            _dac("dac-24k", 24_000, (2, 4, 5, 8), 32),
+            _dac("dac-44k", 44_100, (2, 4, 8, 8), 9),
+        )
+    }
+)
+"""The shapes that streamcodec knows by name."""

@@ -1,0 +1,1 @@
+"""From microphone to speaker: pipeline, latency accounting, concealment."""

@@ -1,0 +1,1 @@
+"""Corpus, sampler, losses, discriminators and the loop that trains a model."""
