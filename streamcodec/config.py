@@ -78,7 +78,7 @@ class CodecConfig:
             ("decoder_width", 1, 8192),
             ("latent_dim", 1, 8192),
             ("n_codebooks", 1, 64),
-            ("codebook_size", 2, 65_536),
+            ("codebook_size", 2, 32_768),
             ("code_dim", 1, 1024),
             ("residual_kernel", 1, 63),
             ("edge_kernel", 1, 63),
@@ -148,8 +148,7 @@ class CodecConfig:
             between = 1 <= bitrate_bps / step <= self.n_codebooks
             what = "is between two steps of this model" if between else "is outside this model's range"
             raise BitrateError(
-                f"{bitrate_bps:g} bps {what}; choose a multiple of {step:g} "
-                f"from {step:g} to {self.max_bitrate_bps:g}."
+                f"{bitrate_bps:g} bps {what}; choose a multiple of {step:g} from {step:g} to {self.max_bitrate_bps:g}."
             )
         return count
 
@@ -184,9 +183,7 @@ class CodecConfig:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(data) - known)
         if unknown:
-            raise ConfigError(
-                f"unknown key {unknown[0]!r} in the model description; known: {', '.join(sorted(known))}"
-            )
+            raise ConfigError(f"unknown key {unknown[0]!r} in the model description; known: {', '.join(sorted(known))}")
         try:
             return cls(**data)
         except TypeError as error:
