@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from streamcodec.errors import AudioError, ConfigError  # noqa: E402
 from streamcodec.training import losses  # noqa: E402
 from streamcodec.training.mel_filterbank import hz_to_mel, mel_filterbank, mel_to_hz  # noqa: E402
+from streamcodec.training.spectrum import ShortTimeFourier  # noqa: E402
 
 RATE_HZ = 24_000
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
@@ -58,10 +59,24 @@ def test_mel_filters_have_unit_area_and_none_is_empty(window: int, n_mels: int) 
 @pytest.mark.parametrize("samples", [2048, 3001])
 def test_magnitude_equals_scipy(window: int, samples: int) -> None:
     wave = noise(2, samples)
-    got = losses.Magnitude(window)(wave)
+    got = ShortTimeFourier(window).magnitude(wave)
     expected = scipy_magnitude(wave.numpy(), window)
     assert got.shape == (2, 1 + samples // (window // 4), window // 2 + 1)
     assert np.allclose(got.numpy(), expected[:, : got.shape[1]], atol=2e-5)
+
+
+@pytest.mark.parametrize("window", [64, 512])
+@pytest.mark.parametrize("samples", [1024, 1500])
+def test_spectrum_and_its_gradients_equal_torch_stft(window: int, samples: int) -> None:
+    fourier, wave = ShortTimeFourier(window), noise(2, samples).requires_grad_()
+    twin = wave.detach().clone().requires_grad_()
+    stft = torch.stft(twin, window, window // 4, window=torch.hann_window(window), return_complex=True).transpose(1, 2)
+    weight = noise(*stft.shape, 2, seed=3, scale=1.0)
+    got = fourier.spectrum(wave)
+    torch.testing.assert_close(got, torch.view_as_real(stft), atol=2e-5, rtol=1e-4)
+    ((got * weight).sum() + (fourier.magnitude(wave) * weight[..., 0]).sum()).backward()
+    ((torch.view_as_real(stft) * weight).sum() + (stft.abs() * weight[..., 0]).sum()).backward()
+    torch.testing.assert_close(wave.grad, twin.grad, atol=1e-3, rtol=1e-3)
 
 
 def test_mel_loss_equals_numpy() -> None:
@@ -160,7 +175,7 @@ def test_adversarial_losses_equal_hand_values() -> None:
 
 def test_wrong_sizes_are_refused_in_one_line() -> None:
     with pytest.raises(AudioError, match="1024 samples are too short for a window of 2048"):
-        losses.Magnitude(2048)(torch.zeros(1, 1024))
+        ShortTimeFourier(2048).magnitude(torch.zeros(1, 1024))
     with pytest.raises(ConfigError, match="one of each"):
         losses.MultiScaleMelLoss(RATE_HZ, (32,), (5, 10))
     with pytest.raises(ConfigError, match="from 1 to 7"):

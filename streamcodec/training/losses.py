@@ -11,67 +11,13 @@ import random
 from collections.abc import Sequence
 from math import log
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamcodec.errors import AudioError, ConfigError
+from streamcodec.errors import ConfigError
 from streamcodec.training.mel_filterbank import mel_filterbank
-
-MATMUL_WINDOW_SAMPLES = 256
-"""Up to this window a matrix product is the faster Fourier transform."""
-
-_POWER_FLOOR = 1e-14  # keeps the square root's gradient finite; far under every clamp
-
-
-class Magnitude(nn.Module):
-    """Magnitude of the short-time Fourier transform, Hann window, hop of a quarter window.
-
-    The same numbers as `torch.stft(..., center=True, pad_mode="reflect")`, without its copies: rows of one hop
-    are laid side by side instead of gathered.
-
-    Parameters
-    ----------
-    window_samples : int
-        Window length, a multiple of 4.
-    """
-
-    dft: Tensor
-    window: Tensor
-
-    def __init__(self, window_samples: int) -> None:
-        super().__init__()
-        if window_samples < 4 or window_samples % 4:
-            raise ConfigError(f"the window is {window_samples} samples; it must be a multiple of 4")
-        self.window_samples = window_samples
-        self.hop_samples = window_samples // 4
-        self.bins = window_samples // 2 + 1
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_samples) / window_samples)
-        self.by_matmul = window_samples <= MATMUL_WINDOW_SAMPLES
-        if self.by_matmul:
-            turn = 2 * np.pi / window_samples * np.outer(np.arange(window_samples), np.arange(self.bins))
-            dft = np.concatenate([np.cos(turn), np.sin(turn)], axis=1) * window[:, None]
-            self.register_buffer("dft", torch.tensor(dft, dtype=torch.float32), persistent=False)
-        else:
-            self.register_buffer("window", torch.tensor(window, dtype=torch.float32), persistent=False)
-
-    def forward(self, wave: Tensor) -> Tensor:
-        """[B, T] to [B, 1 + T // hop_samples, bins], float32."""
-        samples, half = wave.shape[-1], self.window_samples // 2
-        if samples <= half:
-            raise AudioError(f"{samples} samples are too short for a window of {self.window_samples}; give over {half}")
-        frames = 1 + samples // self.hop_samples
-        padded = functional.pad(wave.float()[:, None], (half, half), mode="reflect")[:, 0]
-        rows = padded[:, : (frames + 3) * self.hop_samples].reshape(len(wave), frames + 3, self.hop_samples)
-        framed = torch.cat([rows[:, i : i + frames] for i in range(4)], dim=-1)
-        if self.by_matmul:
-            spectrum = framed @ self.dft
-            power = spectrum[..., : self.bins].square() + spectrum[..., self.bins :].square()
-        else:
-            power = torch.view_as_real(torch.fft.rfft(framed * self.window)).square().sum(-1)
-        magnitude: Tensor = power.clamp_min(_POWER_FLOOR).sqrt()
-        return magnitude
+from streamcodec.training.spectrum import ShortTimeFourier
 
 
 class _MelScale(nn.Module):
@@ -81,14 +27,14 @@ class _MelScale(nn.Module):
 
     def __init__(self, sample_rate_hz: int, window_samples: int, n_mels: int, floor: float) -> None:
         super().__init__()
-        self.magnitude = Magnitude(window_samples)
+        self.fourier = ShortTimeFourier(window_samples)
         self.floor = floor
         self.register_buffer(
             "filters", torch.from_numpy(mel_filterbank(sample_rate_hz, window_samples, n_mels)), persistent=False
         )
 
     def _log_mel(self, wave: Tensor) -> Tensor:
-        mel: Tensor = self.magnitude(wave) @ self.filters
+        mel: Tensor = self.fourier.magnitude(wave) @ self.filters
         return mel.clamp_min(self.floor).log()
 
     def forward(self, made: Tensor, target: Tensor) -> Tensor:
@@ -162,18 +108,19 @@ class MultiScaleSpectralLoss(nn.Module):
 
     def __init__(self, windows: Sequence[int] = (512, 2048), *, floor: float = 1e-5) -> None:
         super().__init__()
-        self.magnitudes = nn.ModuleList(Magnitude(window) for window in windows)
+        self.transforms = nn.ModuleList(ShortTimeFourier(window) for window in windows)
         self.floor = floor
 
     def forward(self, made: Tensor, target: Tensor) -> Tensor:
         """Loss of `made` against `target`, both [B, T]."""
         total = made.new_zeros((), dtype=torch.float32)
         with torch.autocast(made.device.type, enabled=False):
-            for magnitude in self.magnitudes:
+            for fourier in self.transforms:
+                assert isinstance(fourier, ShortTimeFourier)
                 with torch.no_grad():
-                    wanted = magnitude(target)
+                    wanted = fourier.magnitude(target)
                     wanted_log = wanted.clamp_min(self.floor).log()
-                got = magnitude(made)
+                got = fourier.magnitude(made)
                 logs = functional.l1_loss(got.clamp_min(self.floor).log(), wanted_log)
                 total = total + functional.l1_loss(got, wanted) + logs * (2 / log(10))
         return total
