@@ -15,6 +15,9 @@ from streamcodec.errors import AudioError, ConfigError
 from streamcodec_kernels.snake_depthwise_snake import autograd as fused
 
 
+_RESIDUAL_GAIN = 0.2  # of a residual branch before training, so that a deep stack does not grow
+
+
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
     """Snake activation x + sin^2(alpha x) / alpha (Ziyin et al. 2020, eq. 3).  x: [..., C].  alpha: [C], > 0."""
     return x + torch.sin(alpha * x).square() / alpha
@@ -86,6 +89,11 @@ class _WeightNormed(nn.Module):
             return self.direction
         norm = self.direction.square().sum(self._dims, keepdim=True).sqrt()
         return self.direction * (self.length / norm)
+
+    @torch.no_grad()
+    def scale(self, gain: float) -> None:
+        """Multiply the weight by a number."""
+        (self.direction if self.length is None else self.length).mul_(gain)
 
     @torch.no_grad()
     def load(self, weight: Tensor) -> None:
@@ -219,6 +227,7 @@ class Residual(nn.Module):
         self.dilated = Conv(dilated, causal, weight_norm)
         self.snake_out = Snake(second)
         self.mix = Conv(mix, causal, weight_norm)
+        self.mix.weight.scale(_RESIDUAL_GAIN)
         self.state_shape = self.dilated.state_shape
 
     def forward(self, x: Tensor) -> Tensor:
@@ -226,9 +235,7 @@ class Residual(nn.Module):
         conv = self.dilated
         if _fuses(x) and conv.layer.depthwise and conv.causal:
             alphas = self.snake_in.log_alpha.exp(), self.snake_out.log_alpha.exp()
-            inner = fused.snake_depthwise_snake(
-                x, alphas[0], conv.weight(), conv.bias, alphas[1], conv.layer.dilation
-            )
+            inner = fused.snake_depthwise_snake(x, alphas[0], conv.weight(), conv.bias, alphas[1], conv.layer.dilation)
         else:
             inner = self.snake_out(conv(self.snake_in(x)))
         return x + self.mix(inner)

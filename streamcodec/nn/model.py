@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamcodec import architecture as arch
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError
+from streamcodec.nn.ema_quantizer import EmaCodebook
 from streamcodec.nn.layers import Conv, ConvTranspose, Residual, Snake, Stack
 from streamcodec.nn.quantizer import FactorizedCodebook, Quantized, ResidualVQ
 
@@ -24,16 +24,26 @@ class CodecModel(nn.Module):
     ----------
     config : CodecConfig
         What to build.
-    weight_norm : bool
-        Keep weights as direction and length (for training) or plain (for running).
+    trainable : bool
+        Keep weights as direction and length, and codes normalised on use; else everything is plain, for running.
+    quantizer : str
+        "factorized" or, for training only, "ema".
     """
 
-    def __init__(self, config: CodecConfig, weight_norm: bool = False) -> None:
+    def __init__(self, config: CodecConfig, trainable: bool = False, quantizer: str = "factorized") -> None:
         super().__init__()
         self.config = config
-        self.encoder = Stack(arch.encoder_layers(config), config.causal, weight_norm)
-        self.quantizer = ResidualVQ(config)
-        self.decoder = Stack(arch.decoder_layers(config), config.causal, weight_norm)
+        self.encoder = Stack(arch.encoder_layers(config), config.causal, trainable)
+        self.quantizer = ResidualVQ(
+            [
+                EmaCodebook(config) if quantizer == "ema" else FactorizedCodebook(config, trainable)
+                for _ in range(config.n_codebooks)
+            ]
+        )
+        self.decoder = Stack(arch.decoder_layers(config), config.causal, trainable)
+        waveform_conv = self.decoder[-2]
+        assert isinstance(waveform_conv, Conv)
+        waveform_conv.weight.scale(0.1)  # starts well inside tanh
 
     def encode_latent(self, waveform: Tensor) -> Tensor:
         """Latent [B, F, latent] of a waveform [B, T]."""
@@ -45,10 +55,33 @@ class CodecModel(nn.Module):
         waveform: Tensor = self.decoder(latent)
         return waveform.squeeze(-1)
 
-    def forward(self, waveform: Tensor, used: Tensor | None = None) -> tuple[Tensor, Quantized]:
-        """Code and decode a clip; `used` [B] as in ResidualVQ."""
-        quantized = self.quantizer(self.encode_latent(waveform), used)
-        return self.decode_latent(quantized.latent), quantized
+    def forward(
+        self, waveform: Tensor, used: Tensor | None = None, heard: Tensor | None = None, quantize: bool = True
+    ) -> tuple[Tensor, Tensor, Quantized | None]:
+        """Code and decode a clip.
+
+        Parameters
+        ----------
+        waveform : Tensor
+            [B, T].
+        used : Tensor, optional
+            Codebooks that each clip uses, [B].
+        heard : Tensor, optional
+            1 for a frame that reaches the decoder, 0 for one that is lost, [B, F].
+        quantize : bool
+            Whether the quantiser takes part.
+
+        Returns
+        -------
+        tuple
+            Waveform [B, T], the encoder's latent [B, F, latent], and what the quantiser returned or None.
+        """
+        latent = self.encode_latent(waveform)
+        quantized = self.quantizer(latent, used) if quantize else None
+        passed = latent if quantized is None else quantized.latent
+        if heard is not None:
+            passed = passed * heard.unsqueeze(-1).to(passed.dtype)
+        return self.decode_latent(passed), latent, quantized
 
     @torch.no_grad()
     def export_arrays(self) -> dict[str, NDArray[np.float32]]:
@@ -60,12 +93,8 @@ class CodecModel(nn.Module):
             elif isinstance(module, Conv | ConvTranspose):
                 tensors[f"{name}.weight"] = module.weight()
                 tensors[f"{name}.bias"] = module.bias
-        for k, book in enumerate(self._books()):
-            tensors[f"quantizer.{k}.in_weight"] = book.in_proj.weight.t()
-            tensors[f"quantizer.{k}.in_bias"] = book.in_proj.bias
-            tensors[f"quantizer.{k}.codebook"] = F.normalize(book.codebook.double(), dim=-1)
-            tensors[f"quantizer.{k}.out_weight"] = book.out_proj.weight.t()
-            tensors[f"quantizer.{k}.out_bias"] = book.out_proj.bias
+        for k, book in enumerate(self.quantizer.books):
+            tensors |= {f"quantizer.{k}.{key}": tensor for key, tensor in book.export().items()}  # type: ignore[operator]
         return {name: tensor.float().contiguous().cpu().numpy() for name, tensor in tensors.items()}
 
     @torch.no_grad()
@@ -88,17 +117,9 @@ class CodecModel(nn.Module):
             elif isinstance(module, Conv | ConvTranspose):
                 module.weight.load(take[f"{name}.weight"])
                 module.bias.copy_(take[f"{name}.bias"])
-        for k, book in enumerate(self._books()):
-            book.in_proj.weight.copy_(take[f"quantizer.{k}.in_weight"].t())
-            book.in_proj.bias.copy_(take[f"quantizer.{k}.in_bias"])
-            book.codebook.copy_(take[f"quantizer.{k}.codebook"])
-            book.out_proj.weight.copy_(take[f"quantizer.{k}.out_weight"].t())
-            book.out_proj.bias.copy_(take[f"quantizer.{k}.out_bias"])
-
-    def _books(self) -> Iterator[FactorizedCodebook]:
-        for book in self.quantizer.books:
-            assert isinstance(book, FactorizedCodebook)
-            yield book
+        for k, book in enumerate(self.quantizer.books):
+            start = f"quantizer.{k}."
+            book.load({name.removeprefix(start): array for name, array in take.items() if name.startswith(start)})  # type: ignore[operator]
 
     def _named_leaves(self) -> Iterator[tuple[str, nn.Module]]:
         for prefix, stack in (("encoder", self.encoder), ("decoder", self.decoder)):
