@@ -24,8 +24,8 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _fuses(x: Tensor) -> bool:
-    """Whether the fused CPU training kernels apply: a gradient is wanted of float32 on the CPU."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled()
+    """Whether the fused training kernels apply: a gradient is wanted on the CPU."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and x.dtype != torch.float64
 
 
 def depthwise_taps(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, rows: int) -> Tensor:
@@ -51,7 +51,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to [B, T, C]."""
         alpha = self.log_alpha.exp()
-        return fused.snake(x, alpha) if _fuses(x) else snake(x, alpha)
+        return fused.snake(x.float(), alpha) if _fuses(x) else snake(x, alpha)
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
         """Apply to the next rows."""

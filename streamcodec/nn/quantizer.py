@@ -160,9 +160,8 @@ class ResidualVQ(nn.Module):
         return Quantized(total, torch.stack(codes, -1), codebook_loss, commitment_loss)
 
     @torch.no_grad()
-    def seed(self, latent: Tensor, only: Tensor) -> None:
-        """Replace the codes where `only` [K, N] is true by what each codebook sees of `latent` [B, F, latent]."""
-        residual = latent.flatten(0, 1)
+    def seed(self, residual: Tensor, only: Tensor) -> None:
+        """Replace the codes where `only` [K, N] is true by what each codebook sees of latents [rows, latent]."""
         for book, mask in zip(self.books, only, strict=True):
             book.seed(residual, mask)  # type: ignore[operator]
             residual = residual - book.decode(book.encode(residual))  # type: ignore[operator]

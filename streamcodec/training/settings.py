@@ -76,11 +76,11 @@ class TrainSettings:
     discriminator_learning_rate: float = 3e-4
     warmup_steps: int = 200
     final_learning_rate_share: float = 0.02
-    gradient_clip: float = 10.0
+    gradient_clip: float = 1000.0
     ema_decay: float = 0.999
     precision: str = "float32"
     seed: int = 0
-    unquantized_steps: int = 150
+    unquantized_steps: int = 200
     reseed_steps: int = 250
     reseed_until: float = 0.5
     quantizer: str = "factorized"
