@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from scx_files import Pipe, file_bytes, joined, make_header, random_codes, read_all
+
 from streamcodec.bitstream import ScxReader, ScxWriter
 from streamcodec.errors import BitstreamError, CorruptStream, TruncatedStream
 
@@ -118,6 +118,7 @@ def test_seeking_over_a_damaged_block_reads_on_behind_it():
 
 def _peak_bytes(data, **options):
     """Read a file to its end; peak of the memory that took."""
+    text = ""
     tracemalloc.start()
     try:
         reader = ScxReader(io.BytesIO(data), **options)
@@ -125,11 +126,12 @@ def _peak_bytes(data, **options):
             assert block.shape[1] in (0, reader.header.n_codebooks)
             assert 0 < block.shape[2] <= reader.header.block_frames
     except BitstreamError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 250
+        text = str(error)
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+    assert "\n" not in text
+    assert len(text) < 250
     return peak
 
 
