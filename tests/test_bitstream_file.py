@@ -126,9 +126,10 @@ def test_files_can_follow_each_other_in_one_pipe():
 
 def test_writer_that_fails_leaves_no_end_marker():
     file, header = io.BytesIO(), make_header(block_frames=4)
-    with pytest.raises(BitstreamError), ScxWriter(file, header) as writer:
-        for codes in (random_codes(header, 9), np.full((1, 8, 1), -1)):
-            writer.write(codes)
+    writer = ScxWriter(file, header)
+    writer.write(random_codes(header, 9))
+    with pytest.raises(BitstreamError), writer:
+        writer.write(np.full((1, 8, 1), -1))
     _, blocks, error = read_all(file.getvalue())
     assert [block.shape[2] for block in blocks] == [4, 4]
     assert "decoded 8 frames (0.11 s)" in str(error)
