@@ -96,6 +96,21 @@ def test_any_flipped_bit_costs_one_block_when_concealing():
                 np.testing.assert_array_equal(block, CODES[:, :, 4 * index : 4 * index + 4])
 
 
+def test_flipped_bit_in_a_file_of_unknown_length_costs_one_block_or_the_end():
+    for bit in range(8 * HEADER_BYTES, 8 * len(KNOWN)):
+        data = bytearray(FILES["unknown"])
+        data[bit // 8] ^= 1 << bit % 8
+        reader, blocks, error = read_all(bytes(data), on_corrupt="conceal")
+        hit, within = divmod(bit // 8 - HEADER_BYTES, BLOCK_BYTES)
+        end_is_lost = hit == 2 and within < 4  # nothing tells then how short the last block is
+        assert (type(error), reader.corrupt_blocks) == ((TruncatedStream, 0) if end_is_lost else (type(None), 1))
+        for index, block in enumerate(blocks):
+            if index == hit and bit // 8 < END:
+                assert block.shape == (2, 0, (4, 4, 2)[index])
+            else:
+                np.testing.assert_array_equal(block, CODES[:, :, 4 * index : 4 * index + 4])
+
+
 def test_block_that_is_missing_doubled_or_moved_is_found():
     head, first, second = KNOWN[:41], KNOWN[41:79], KNOWN[79:117]
     rest = KNOWN[117:]
@@ -114,6 +129,17 @@ def test_seeking_over_a_damaged_block_reads_on_behind_it():
         reader.read_block()
     reader.seek(5)
     np.testing.assert_array_equal(joined(list(reader), HEADER), CODES[:, :, 5:])
+
+
+def test_seeking_behind_a_cut_tells_of_the_cut():
+    reader = ScxReader(io.BytesIO(KNOWN[:60]))
+    for frame in (5, 9):
+        reader.seek(frame)
+        with pytest.raises(TruncatedStream, match=f"0 bytes into block {frame // 4}; decoded 0 frames"):
+            reader.read_block()
+    reader.seek(1)
+    with pytest.raises(TruncatedStream, match="19 bytes into block 0"):
+        reader.read_block()
 
 
 def _peak_bytes(data, **options):
