@@ -23,22 +23,24 @@ def run(resampler, sound, sizes):
     return np.concatenate(parts)
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.sampled_from([*PAIRS, (24_000, 24_000)]),
     st.integers(0, 3000),
     st.lists(st.integers(0, 700), max_size=12),
     st.integers(1, 2),
 )
-@settings(deadline=None)
 def test_stream_equals_one_shot_for_any_chunking(pair, n_samples, sizes, channels):
     sound = np.random.default_rng(n_samples).standard_normal((n_samples, channels)).astype(np.float32)
     resampler = StreamingResampler(*pair, channels)
     out = run(resampler, sound, sizes)
-    assert out.shape == (round(n_samples * pair[1] / pair[0] + 1e-9), channels)
+    assert out.shape == (int(n_samples * pair[1] / pair[0] + 0.5), channels)
     assert out.dtype == np.float32
     assert resampler.pending_samples == 0
     if n_samples:
-        np.testing.assert_allclose(out, soxr.resample(sound, *pair).reshape(out.shape), atol=2e-6)
+        whole = soxr.resample(sound, *pair).reshape(-1, channels)
+        assert abs(len(whole) - len(out)) <= 1  # soxr may round a half down
+        np.testing.assert_allclose(out[: len(whole)], whole[: len(out)], atol=2e-6)
     resampler.reset()
     np.testing.assert_array_equal(run(resampler, sound, [320] * 3), out)
 
@@ -102,6 +104,7 @@ def test_misuse_is_refused_in_words():
         StreamingResampler(0, 24_000, 1)
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.integers(0, 2**40), st.sampled_from([8000, 22_050, 44_100, 48_000, 384_000]))
 def test_file_container_and_resampler_agree_on_the_length(n_samples, rate_hz):
     header = ScxHeader(bytes(8), rate_hz, 24_000, 1, channels=1, n_codebooks=1, bits_per_code=10)

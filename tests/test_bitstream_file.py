@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scx_files import Pipe, file_bytes, joined, make_header, random_codes, read_all
 
@@ -24,7 +24,7 @@ def streams(draw):
         n_codebooks=draw(st.integers(1, 64)),
         bits_per_code=draw(st.integers(1, 15)),
         block_frames=draw(st.integers(0, 20)),
-        hop_samples=draw(st.sampled_from([1, 320, 512])),
+        hop_samples=draw(st.sampled_from([64, 320, 512])),
         sample_rate_hz=draw(st.sampled_from([8000, 24_000, 44_100, 48_000])),
     )
     codes = random_codes(header, draw(st.integers(0, 50)), draw(st.integers(0, 9)))
@@ -32,11 +32,10 @@ def streams(draw):
     return header, codes, cuts
 
 
+@settings(deadline=None, derandomize=True)
 @given(streams(), st.booleans())
 def test_codes_round_trip_however_they_are_cut_and_wherever_they_go(stream, pipe):
     header, codes, cuts = stream
-    if header.hop_samples == 1:
-        header = make_header(**{**vars(header), "sample_rate_hz": 24_000})
     file = Pipe() if pipe else io.BytesIO()
     with ScxWriter(file, header) as writer:
         for start, stop in zip([0, *cuts], [*cuts, codes.shape[2]], strict=True):

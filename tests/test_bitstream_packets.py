@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcodec.bitstream import pack_codes, unpack_codes
@@ -16,6 +16,7 @@ def packets(draw):
     return bits, np.array(codes, np.int16)
 
 
+@settings(deadline=None, derandomize=True)
 @given(packets())
 def test_packet_round_trips_in_exactly_the_promised_bytes(case):
     bits, codes = case
@@ -67,6 +68,7 @@ def test_packet_of_another_length_than_asked_for_is_refused():
         unpack_codes(b"", 10)
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.binary(max_size=200), st.integers(-1, 20), st.one_of(st.none(), st.integers(-2, 100)))
 def test_unpacking_random_bytes_gives_codes_in_range_or_one_clear_error(packet, bits, count):
     try:
