@@ -35,8 +35,14 @@ def align(reference: Float32, degraded: Float32, sample_rate_hz: int) -> Float32
     if reference.any() and degraded.any():
         delay = delay_samples(reference, degraded, int(LONGEST_DELAY_S * sample_rate_hz))
         moved = degraded[delay:] if delay >= 0 else np.concatenate([np.zeros(-delay, np.float32), degraded])
-    moved = moved[: len(reference)]
-    moved = np.concatenate([moved, np.zeros(len(reference) - len(moved), np.float32)])
+    moved = fit_length(moved, len(reference))
     level, wanted = (float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) for wave in (moved, reference))
     gain = float(np.clip(wanted / level, 1 / GAIN_LIMIT, GAIN_LIMIT)) if level > 0 and wanted > 0 else 1.0
     return (moved * gain).astype(np.float32)
+
+
+def fit_length(waveform: Float32, length: int) -> Float32:
+    """`waveform` [T] cut, or padded with silence, to `length` samples."""
+    out = np.zeros(length, np.float32)
+    out[: len(waveform)] = waveform[:length]
+    return out

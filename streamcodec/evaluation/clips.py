@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,7 @@ SHORTEST_CLIP_S = 5.0
 LONGEST_CLIP_S = 10.0
 GAP_S = 0.15
 SILENCE_RMS = 1e-3
+CORPUS_INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Item:
     read: Callable[[], tuple[Float32, int]]
 
 
-def items_of_paths(paths: Iterable[Path], category: str | None = None) -> list[Item]:
-    """Every sound file among `paths` and below those that are folders.
+def items_of_paths(paths: Iterable[Path], category: str | None = None, split: str = "test") -> list[Item]:
+    """What there is to evaluate on in `paths`: corpora (their `split`), folders of sound files, sound files.
 
     The category of a file is `category`, or else the folder above it that is called speech, music or environment,
     or else "other".  Its source is its folder.
@@ -72,19 +75,38 @@ def items_of_paths(paths: Iterable[Path], category: str | None = None) -> list[I
         A path does not exist, or there is no sound file.
     """
     files: list[Path] = []
+    items: list[Item] = []
     for path in paths:
-        if path.is_dir():
+        if (path / CORPUS_INDEX).is_file():
+            items += _items_of_corpus(path, split)
+        elif path.is_dir():
             files += sorted(child for child in path.rglob("*") if child.suffix.lower() in SUFFIXES and child.is_file())
         elif path.is_file():
             files.append(path)
         else:
             raise AudioError(f"{path} does not exist; give a sound file, a folder of them or a corpus")
-    if not files:
-        raise AudioError("there is no sound file to evaluate on; give a sound file, a folder of them or a corpus")
-    return [
-        Item(str(path), category or _category_of(path), str(path.parent), lambda path=path: read_sound(path))  # type: ignore[misc]
+    if not files and not items:
+        raise AudioError("there is nothing to evaluate on; give a sound file, a folder of them or a corpus")
+    return items + [
+        Item(str(path), category or _category_of(path), str(path.parent), partial(read_sound, path))
         for path in dict.fromkeys(files)
     ]
+
+
+def _items_of_corpus(root: Path, split: str) -> list[Item]:
+    """Items of one split of a corpus; their source is the group (speaker, album) that was kept on one side."""
+    from streamcodec.training.corpus.prepare import RATE_HZ  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    from streamcodec.training.corpus.reader import Corpus  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    corpus = Corpus.open(root)
+    chosen = corpus.select(split=split)
+    if not chosen:
+        raise AudioError(f"the corpus {root} has nothing in its {split!r} split; choose train, validation or test")
+
+    def read(entry: Any) -> tuple[Float32, int]:
+        return corpus.audio(entry), RATE_HZ
+
+    return [Item(f"{entry.source}/{entry.path}", entry.category, entry.group, partial(read, entry)) for entry in chosen]
 
 
 def _category_of(path: Path) -> str:
@@ -114,7 +136,8 @@ def collect_clips(items: list[Item], sample_rate_hz: int, count: int) -> tuple[l
     for clip in _in_turns(list(queues.values())):
         if len(clips) == count:
             break
-        clips.append(clip)
+        twin = sum(other.name.split("#")[0] == clip.name for other in clips)
+        clips.append(replace(clip, name=f"{clip.name}#{twin + 1}") if twin else clip)
     if not clips:
         raise AudioError(
             f"none of {len(items)} sound files gives a clip of {SHORTEST_CLIP_S:g} s that is not silent"

@@ -10,13 +10,13 @@ from streamcodec.metrics.waveforms import Float32, check_pair
 WINDOW_SAMPLES = 1024
 BAND_HZ = 250.0
 LOSS_DB = 12.0
-FLOOR_DB = -75.0
+FLOOR_DB = -60.0
 
 
 def bandwidth(reference: Float32, degraded: Float32, sample_rate_hz: int) -> float:
     """Upper edge in Hz of the highest 250 Hz band that survived, 0 if none did.
 
-    A band counts when its mean power is above -75 dB of the reference's loudest band, and has survived when the
+    A band counts when its mean power is above -60 dB of the reference's loudest band, and has survived when the
     degraded power is at most 12 dB below the reference's.  With the same waveform twice: the reference's bandwidth.
     """
     x, y = check_pair(reference, degraded)
