@@ -14,7 +14,6 @@ from streamcodec import architecture as arch
 from streamcodec.errors import AudioError, ConfigError
 from streamcodec_kernels.snake_depthwise_snake import autograd as fused
 
-
 _RESIDUAL_GAIN = 0.2  # of a residual branch before training, so that a deep stack does not grow
 
 

@@ -275,10 +275,9 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.uses.copy_(state["uses"])
         self.recent = state["recent"].to(self.world.device)
-        if self.discriminators is not None and self.discriminator_optimizer is not None:
-            if "discriminators" in state:
-                self.discriminators.load_state_dict(state["discriminators"])
-                self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        if self.discriminators is not None and self.discriminator_optimizer is not None and "discriminators" in state:
+            self.discriminators.load_state_dict(state["discriminators"])
+            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
 
     def load_model(self, model: CodecModel) -> None:
         """Start from another model's weights, with fresh optimisers."""

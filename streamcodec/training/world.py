@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among those that train one model.
+    """Place of a process among those that train one model.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def compression_level(bitrate_kbps: float) -> float:
-    """libsndfile's compression_level that makes Opus aim at `bitrate_kbps` in mono (6 at level 1, 256 at level 0)."""
+    """Libsndfile's compression_level that makes Opus aim at `bitrate_kbps` in mono (6 at level 1, 256 at level 0)."""
     return min(1.0, max(0.0, (256 - bitrate_kbps) / 250))
 
 
