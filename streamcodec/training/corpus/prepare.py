@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +115,7 @@ def trim_silence(wave: Float32) -> tuple[Float32, float]:
     keep = np.zeros(len(levels), bool)
     at = np.flatnonzero(active)
     keep[max(0, at[0] - 3) : at[-1] + 9] = True
-    for before, after in zip(at[:-1], at[1:], strict=True):
+    for before, after in itertools.pairwise(at):
         if after - before > 50:
             keep[before + 13 : after - 12] = False
     return wave[np.repeat(keep, _FRAME)[: len(wave)]], level_db

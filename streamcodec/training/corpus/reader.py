@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from streamcodec.errors import CorpusError
-from streamcodec.training.corpus.shards import Item
+from streamcodec.training.corpus.index import Item
 
 Float32 = NDArray[np.float32]
 Int16 = NDArray[np.int16]
