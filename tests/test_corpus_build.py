@@ -281,7 +281,20 @@ def test_failing_apt_is_quoted(tmp_path, monkeypatch):
 
 
 @needs_dpkg
-def test_command_builds_reports_and_packs(tmp_path):
+def test_truncated_package_is_not_taken_for_whole(tmp_path):
+    deb = make_deb(tmp_path, "kajongg", {f"usr/share/kajongg/voices/male1/{n}.wav": voice(n) for n in range(3)})
+    prepare_out(tmp_path / "out")
+    data = deb.read_bytes()
+    for size in range(len(data) // 3, len(data), len(data) // 7):
+        deb.write_bytes(data[:size])
+        with pytest.raises(CorpusError, match="damaged"):
+            build_package(tmp_path / "out", choose_packages(["kajongg"])[0], deb)
+    assert list((tmp_path / "out" / "finished").iterdir()) == []
+
+
+@needs_dpkg
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_command_builds_reports_and_packs(tmp_path, jobs):
     voices = {f"usr/share/kajongg/voices/{who}/a.wav": voice(n) for n, who in enumerate(("male1", "male2", "female1"))}
     make_deb(tmp_path, "kajongg", {**voices, "usr/share/kajongg/voices/male1/b.wav": b"RIFF"})
     run = CliRunner()

@@ -194,6 +194,7 @@ def test_pack_fits_and_keeps_every_split(root, tmp_path):
     assert used <= small * 1e6
     packed, whole = Corpus.open(tmp_path / "small"), Corpus.open(root)
     assert Corpus.open(tmp_path / "all").items == whole.items
+    assert packed.fingerprint != whole.fingerprint == Corpus.open(root).fingerprint
     assert {item.category for item in packed.select("train")} == {"speech", "music", "environment"}
     assert 0 < len(packed.items) < len(whole.items)
     CropSampler(packed, "train", T, 2, 0).batch(0)

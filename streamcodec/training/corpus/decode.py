@@ -29,7 +29,7 @@ def decode(data: bytes, path: str) -> tuple[NDArray[np.float32], int]:
     """
     suffix = PurePosixPath(path).suffix.lower()
     if not data:
-        raise AudioError("the file is empty or cannot be read")
+        raise AudioError("the file is empty, too large or cannot be read")
     if suffix in _BY_LIBAV:
         samples, rate_hz = _decode_libav(data, _BY_LIBAV[suffix])
     else:

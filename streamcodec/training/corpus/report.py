@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -39,9 +39,9 @@ def summarise(items: Iterable[Item]) -> Report:
     items = list(items)
 
     def count(key: Callable[[Item], tuple[str, str]]) -> dict[tuple[str, str], float]:
-        hours: Counter[tuple[str, str]] = Counter()
+        hours: defaultdict[tuple[str, str], float] = defaultdict(float)
         for item in items:
-            hours[key(item)] += item.length / RATE_HZ / 3600  # type: ignore[assignment]
+            hours[key(item)] += item.length / RATE_HZ / 3600
         return dict(hours)
 
     return Report(
