@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.signal
 
 torch = pytest.importorskip("torch", reason="training needs torch")
-
-import itertools
 
 from streamcodec.errors import ConfigError  # noqa: E402
 from streamcodec.training import losses  # noqa: E402
