@@ -21,9 +21,11 @@ T = 6000
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Four full-band and two narrow speakers, four albums, four places."""
+    """Four speakers of mixed and one of narrow bandwidth, four albums, four places."""
     base = tmp_path_factory.mktemp("corpus")
     folder_of_voices(base / "voices", speakers=5, files=2)
+    for speaker in range(4):
+        save(base / "voices" / f"s{speaker}" / "narrow.wav", narrow(voice(70 + speaker)))
     for group in range(4):
         chord = narrow(voice(50 + group, 3.0)) if group else voice(50, 3.0)
         save(base / "albums" / f"a{group}" / "1.wav", chord)
@@ -122,6 +124,11 @@ def test_short_items_are_joined_within_their_group(corpus):
         level = np.sqrt(np.mean(crop.reshape(-1, RATE_HZ) ** 2, axis=1))
         assert level.min() > 0.01
     assert len(read) > 8
+    sampler = CropSampler(corpus, "train", 4 * RATE_HZ, 4, 0, {"speech": 1.0}, full_band_share=1.0, augment=False)
+    read.clear()
+    sampler.corpus = type("Spy", (), {"audio": lambda _self, item, *a: read.append(item) or audio(item, *a)})()
+    sampler.batch(0)
+    assert all(item.eff_bw_hz >= 10_800 for item in read)
 
 
 def test_splits_do_not_meet(corpus):
