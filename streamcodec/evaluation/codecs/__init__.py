@@ -89,7 +89,7 @@ def open_codec(spec: Spec) -> Codec:
     if spec.name == "ours":
         from streamcodec.evaluation.codecs.ours import Ours
 
-        return Ours(spec.path, spec.kbps)
+        return Ours.open(spec.path, spec.kbps)
     if spec.name.startswith("opus"):
         from streamcodec.evaluation.codecs.opus import Opus
 
