@@ -32,7 +32,7 @@ _ALIGNMENT = 16
 """float32 in a cache line."""
 
 HALF_FROM_VALUES = 100_000
-"""Matrices of so many values or more, which do not stay in the second-level cache, may be kept as float16."""
+"""Matrices of so many values or more may be kept as float16 where a frame is one row: there reading them is the cost."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,8 @@ class _Builder:
         history = conv.history_rows * conv.in_channels
         taps = conv.kernel if conv.dilation > 1 else 1
         packed, biases = pack_conv(weight, conv.dilation), pack_bias(bias)
-        half, matrix_at = self._pack_matrix(packed) if conv.out_channels % PANEL == 0 else (False, self._pack(packed))
+        may_be_half = rows == 1 and conv.out_channels % PANEL == 0
+        half, matrix_at = self._pack_matrix(packed) if may_be_half else (False, self._pack(packed))
         self._reserve("seen", history + self.time * conv.in_channels)
         self._reserve(target, rows * conv.out_channels)
         self._add(
