@@ -1,0 +1,178 @@
+"""Building blocks for kernels written in vector instructions: what a register holds, loads, stores, loops.
+
+Numba's loops leave vectorisation to LLVM's guesses.  Kernels here emit it instead, as `numba.extending.intrinsic`
+functions that build LLVM IR on `LANES` float32 at a time, so registers are blocked as written on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir as _ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils as _cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic as _intrinsic
+from numpy.typing import NDArray
+
+ir: Any = _ir
+"""`llvmlite.ir`."""
+
+FLOAT = ir.FloatType()
+INT = ir.IntType(64)
+INT32 = ir.IntType(32)
+
+WIDE_REGISTERS: bool = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+"""Whether the machine compiled for has AVX-512: 32 registers of 16 float32, else 16 of 8 are assumed."""
+
+LANES: int = 16 if WIDE_REGISTERS else 8
+"""float32 in one vector register."""
+
+VECTOR = ir.VectorType(FLOAT, LANES)
+INDICES = ir.VectorType(INT32, LANES)
+
+cgutils: Any = _cgutils
+
+intrinsic: Callable[[Callable[..., Any]], Any] = _intrinsic
+"""Decorator of a function that writes LLVM IR: `numba.extending.intrinsic`."""
+
+jit: Callable[[Callable[..., Any]], Any] = numba.njit(nogil=True, error_model="numpy", boundscheck=False)
+"""Decorator of every kernel: no Python objects, so other threads run meanwhile."""
+
+
+def round_up(count: int, multiple: int) -> int:
+    """Smallest multiple of `multiple` that holds `count`."""
+    return -(-count // multiple) * multiple
+
+
+def flat(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """View a contiguous float32 array as one row of values; never a copy, so it can be written to."""
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise ValueError(f"the array is {array.dtype}, strides {array.strides}; give a contiguous float32 one")
+    return array.reshape(-1)
+
+
+class Emitter:
+    """Writes vector instructions at the builder's position.
+
+    Parameters
+    ----------
+    context, builder
+        What an intrinsic's code generator is given.
+    """
+
+    def __init__(self, context: Any, builder: Any) -> None:
+        self.context = context
+        self.builder = builder
+
+    def pointer(self, array_type: Any, array: Any, offset: Any) -> Any:
+        """Address of `array[offset]`."""
+        return self.builder.gep(self.context.make_array(array_type)(self.context, self.builder, array).data, [offset])
+
+    def at(self, pointer: Any, offset: Any) -> Any:
+        """`pointer` moved by `offset` values; an int or an IR integer."""
+        return self.builder.gep(pointer, [INT(offset) if isinstance(offset, int) else offset])
+
+    def constant(self, value: float) -> Any:
+        """All lanes `value`."""
+        return ir.Constant(VECTOR, [value] * LANES)
+
+    def splat(self, scalar: Any) -> Any:
+        """All lanes the scalar (float32 or int32)."""
+        kind = ir.VectorType(scalar.type, LANES)
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, INT32(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(INDICES, [0] * LANES))
+
+    def mask(self, count: Any) -> Any:
+        """Lanes below `count` (64-bit integer)."""
+        lanes = ir.Constant(INDICES, list(range(LANES)))
+        return self.builder.icmp_signed("<", lanes, self.splat(self.builder.trunc(count, INT32)))
+
+    def call(self, name: str, result: Any, *operands: Any) -> Any:
+        """Call an LLVM intrinsic by its full name."""
+        signature = ir.FunctionType(result, [operand.type for operand in operands])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, operands)
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        """LANES values from an address of any alignment; lanes outside the mask are zero and not touched."""
+        address = self.builder.bitcast(pointer, VECTOR.as_pointer())
+        if mask is None:
+            value = self.builder.load(address)
+            value.align = 4
+            return value
+        name = f"llvm.masked.load.v{LANES}f32.p0v{LANES}f32"
+        return self.call(name, VECTOR, address, INT32(4), mask, self.constant(0.0))
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        """LANES values to an address of any alignment; lanes outside the mask are not touched."""
+        address = self.builder.bitcast(pointer, VECTOR.as_pointer())
+        if mask is None:
+            self.builder.store(value, address).align = 4
+        else:
+            name = f"llvm.masked.store.v{LANES}f32.p0v{LANES}f32"
+            self.call(name, ir.VoidType(), value, address, INT32(4), mask)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """A * b + c."""
+        return self.call(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
+
+    def sum(self, start: Any, a: Any) -> Any:
+        """Start plus all lanes, in any order."""
+        signature = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
+        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, [start, a], fastmath=("reassoc",))
+
+    def variable(self, initial: Any) -> Any:
+        """Address of a local vector that loops may change; LLVM keeps it in a register."""
+        address = cgutils.alloca_once(self.builder, initial.type)
+        self.builder.store(initial, address)
+        return address
+
+    def round(self, a: Any) -> Any:
+        """Nearest whole number."""
+        return self.call(f"llvm.rint.v{LANES}f32", VECTOR, a)
+
+    def polynomial(self, x: Any, coefficients: tuple[float, ...]) -> Any:
+        """Coefficients from the lowest power up, by Horner's rule."""
+        value = self.constant(coefficients[-1])
+        for coefficient in reversed(coefficients[:-1]):
+            value = self.fma(value, x, self.constant(coefficient))
+        return value
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: Any) -> Iterator[Any]:
+        """A counting loop; yields the index, a 64-bit integer."""
+        with cgutils.for_range_slice(
+            self.builder, start, stop, INT(step) if isinstance(step, int) else step, intp=INT
+        ) as (index, _):
+            yield index
+
+    def blocks(self, count: Any, body: Callable[[Any, Any], None]) -> None:
+        """Run `body(offset, mask)` for every LANES of `count` values; only a last, short block has a mask."""
+        whole = self.builder.and_(count, INT(-LANES))
+        with self.loop(INT(0), whole, LANES) as offset:
+            body(offset, None)
+        rest = self.builder.sub(count, whole)
+        with self.builder.if_then(self.builder.icmp_signed(">", rest, INT(0))):
+            body(whole, self.mask(rest))
+
+
+@intrinsic
+def copy_values(typing: Any, target: Any, target_at: Any, source: Any, source_at: Any, count: Any) -> Any:
+    """target[target_at : + count] = source[source_at : + count]; the two do not overlap."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit = Emitter(context, builder)
+        to = emit.pointer(signature.args[0], args[0], args[1])
+        came_from = emit.pointer(signature.args[2], args[2], args[3])
+        cgutils.raw_memcpy(builder, to, came_from, args[4], 4)
+        return context.get_dummy_value()
+
+    return types.void(target, target_at, source, source_at, count), generate

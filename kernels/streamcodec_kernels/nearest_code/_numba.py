@@ -1,0 +1,182 @@
+"""Residual vector quantisation: products from `matmul`, the search over LANES codes at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from streamcodec_kernels._cache import cached_jit
+from streamcodec_kernels._simd import FLOAT, INDICES, INT, INT32, LANES, Emitter, flat, intrinsic, ir, jit, round_up
+from streamcodec_kernels.matmul._numba import matmul_windows, pack, pack_bias, packed_size
+
+
+def pack_codebook(codebook: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Codes across, so that LANES of them are neighbours.  codebook: [N, D].  Returns flat [D, N up to LANES]."""
+    return np.pad(codebook.T, ((0, 0), (0, -len(codebook) % LANES))).reshape(-1)
+
+
+@intrinsic
+def search(typing: Any, query: Any, query_at: Any, codes: Any, codes_at: Any, count: Any, dimension: Any) -> Any:
+    """Index of the code with the largest dot product with query[query_at:], the lowest of equals.
+
+    codes[codes_at:]: `count` codes of `dimension` values as `pack_codebook` lays them.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit = Emitter(context, builder)
+        values = emit.pointer(signature.args[0], args[0], args[1])
+        book = emit.pointer(signature.args[2], args[2], args[3])
+        count, dimension = args[4], args[5]
+        lowest = emit.constant(float("-inf"))
+        lanes = ir.Constant(INDICES, list(range(LANES)))
+        width = builder.and_(builder.add(count, INT(LANES - 1)), INT(-LANES))
+        best, best_index = emit.variable(lowest), emit.variable(lanes)
+
+        def block(at: Any, mask: Any) -> None:
+            total = emit.variable(emit.constant(0.0))
+            with emit.loop(INT(0), dimension, 1) as d:
+                part = emit.load(emit.at(book, builder.add(builder.mul(d, width), at)))
+                value = emit.splat(builder.load(emit.at(values, d)))
+                builder.store(emit.fma(value, part, builder.load(total)), total)
+            score = builder.load(total)
+            if mask is not None:
+                score = builder.select(mask, score, lowest)
+            better = builder.fcmp_ordered(">", score, builder.load(best))
+            index = builder.add(emit.splat(builder.trunc(at, INT32)), lanes)
+            builder.store(builder.select(better, score, builder.load(best)), best)
+            builder.store(builder.select(better, index, builder.load(best_index)), best_index)
+
+        emit.blocks(count, block)
+        scores, indices = builder.load(best), builder.load(best_index)
+        top, top_index = ir.Constant(FLOAT, float("-inf")), INT32(0)
+        for lane in range(LANES):
+            score = builder.extract_element(scores, INT32(lane))
+            index = builder.extract_element(indices, INT32(lane))
+            tie = builder.and_(builder.fcmp_ordered("==", score, top), builder.icmp_signed("<", index, top_index))
+            better = builder.or_(builder.fcmp_ordered(">", score, top), tie)
+            top = builder.select(better, score, top)
+            top_index = builder.select(better, index, top_index)
+        return builder.sext(top_index, INT)
+
+    return types.int64(query, query_at, codes, codes_at, count, dimension), generate
+
+
+def book_size(latent: int, codes: int, dimension: int) -> int:
+    """Values of one codebook's arrays, packed."""
+    return (
+        packed_size(latent, dimension)
+        + round_up(dimension, LANES)
+        + dimension * round_up(codes, LANES)
+        + packed_size(dimension, latent)
+        + round_up(latent, LANES)
+    )
+
+
+def pack_book(
+    in_weight: NDArray[np.float32],
+    in_bias: NDArray[np.float32],
+    codebook: NDArray[np.float32],
+    out_weight: NDArray[np.float32],
+    out_bias: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """One codebook's arrays in the order that `nearest_codes` reads; the way out negative, as it is subtracted.
+
+    in_weight: [L, D].  in_bias: [D].  codebook: [N, D].  out_weight: [D, L].  out_bias: [L].  Returns [book_size].
+    """
+    parts = (pack(in_weight), pack_bias(in_bias), pack_codebook(codebook), pack(-out_weight), pack_bias(-out_bias))
+    return np.concatenate(parts)
+
+
+@jit
+def nearest_codes(
+    scratch: Any,
+    residual_at: int,
+    query_at: int,
+    latent: int,
+    codes: int,
+    dimension: int,
+    weights: Any,
+    weights_at: int,
+    chosen: Any,
+) -> None:
+    """Fill `chosen` from scratch[residual_at:], which ends as what no code explains.
+
+    scratch[query_at:] is used for `dimension` values.
+    """
+    lane_dimension = (dimension + LANES - 1) // LANES * LANES
+    lane_codes = (codes + LANES - 1) // LANES * LANES
+    lane_latent = (latent + LANES - 1) // LANES * LANES
+    in_at = weights_at
+    for k in range(chosen.size):
+        in_bias_at = in_at + latent * (lane_dimension if dimension > 1 else 1)
+        book_at = in_bias_at + lane_dimension
+        out_at = book_at + dimension * lane_codes
+        out_bias_at = out_at + dimension * (lane_latent if latent > 1 else 1)
+        matmul_windows(
+            scratch,
+            residual_at,
+            0,
+            1,
+            weights,
+            in_at,
+            latent,
+            dimension,
+            weights,
+            in_bias_at,
+            scratch,
+            query_at,
+            0,
+            False,
+        )
+        code = search(scratch, query_at, weights, book_at, codes, dimension)
+        chosen[k] = code
+        for d in range(dimension):
+            scratch[query_at + d] = weights[book_at + d * lane_codes + code]
+        matmul_windows(
+            scratch,
+            query_at,
+            0,
+            1,
+            weights,
+            out_at,
+            dimension,
+            latent,
+            weights,
+            out_bias_at,
+            scratch,
+            residual_at,
+            0,
+            True,
+        )
+        in_at = out_bias_at + lane_latent
+
+
+@cached_jit
+def _run(scratch: Any, latent: int, codes: int, dimension: int, weights: Any, chosen: Any) -> None:
+    nearest_codes(scratch, 0, latent, latent, codes, dimension, weights, 0, chosen)
+
+
+def nearest_code(
+    latent: NDArray[np.float32],
+    in_weight: NDArray[np.float32],
+    in_bias: NDArray[np.float32],
+    codebook: NDArray[np.float32],
+    out_weight: NDArray[np.float32],
+    out_bias: NDArray[np.float32],
+    codes: NDArray[np.int16],
+) -> None:
+    """Residual vector quantisation of one latent.
+
+    latent: [L].  in_weight: [K, L, D].  in_bias: [K, D].  codebook: [K, N, D].  out_weight: [K, D, L].
+    out_bias: [K, L].  codes: [K], written.
+    """
+    books, size, dimension = codebook.shape
+    if codes.shape != (books,) or in_weight.shape != (books, latent.size, dimension):
+        raise ValueError(f"latent {latent.shape}, codebook {codebook.shape}, codes {codes.shape}: no fit")
+    arrays = (in_weight, in_bias, codebook, out_weight, out_bias)
+    weights = np.concatenate([pack_book(*(array[k] for array in arrays)) for k in range(books)])
+    scratch = np.concatenate([flat(latent), np.empty(dimension, np.float32)])
+    _run(scratch, latent.size, size, dimension, weights, codes)

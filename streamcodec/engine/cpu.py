@@ -1,0 +1,139 @@
+"""The CPU engine: a frame is one call into compiled code, on the caller's thread, with the GIL released."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from streamcodec.architecture import array_shapes
+from streamcodec.config import CodecConfig
+from streamcodec.engine import Float32, Int16
+from streamcodec.engine.program import Program, aligned_zeros, compile_decoder, compile_encoder
+from streamcodec.errors import AudioError, BackendError, CheckpointError
+from streamcodec_kernels.program._numba import decode, encode
+
+
+class CpuEngine:
+    """Runs any number of streams on the CPU; calls from several threads run side by side.
+
+    Parameters
+    ----------
+    config : CodecConfig
+        A causal model.
+    weights : mapping of str to array of float32
+        Names and shapes: `streamcodec.architecture.array_shapes`.
+
+    Raises
+    ------
+    BackendError
+        The model is not causal, so it cannot stream.
+    CheckpointError
+        An array is missing or of a wrong shape.
+    """
+
+    name = "cpu"
+
+    def __init__(self, config: CodecConfig, weights: Mapping[str, Float32]) -> None:
+        if not config.causal:
+            raise BackendError(f"{config.name} is not causal: it looks ahead and cannot stream; use a causal model")
+        self.config = config
+        for key, shape in array_shapes(config).items():
+            if key not in weights or weights[key].shape != shape:
+                found = f"has shape {weights[key].shape}" if key in weights else "is missing"
+                raise CheckpointError(f"array {key} {found}; {config.name} needs shape {shape}")
+        given = {key: np.ascontiguousarray(weights[key], np.float32) for key in array_shapes(config)}
+        self._encoder = compile_encoder(config, given)
+        self._decoder = compile_decoder(config, given)
+        self._scratch_values = max(self._encoder.scratch_values, self._decoder.scratch_values)
+        self._local = threading.local()
+
+    def encoder_state(self, streams: int = 1) -> Float32:
+        """Zeroed state of `streams` encoders, [streams, values]."""
+        return np.zeros((streams, self._encoder.state_values), np.float32)
+
+    def decoder_state(self, streams: int = 1) -> Float32:
+        """Zeroed state of `streams` decoders, [streams, values]."""
+        return np.zeros((streams, self._decoder.state_values), np.float32)
+
+    def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
+        """Encode one frame of every stream.
+
+        frames: float32 [B, hop_samples].  state: [B, values], advanced.  codes: int16 [B, K], written.
+        """
+        config, program = self.config, self._encoder
+        frames = np.ascontiguousarray(frames)
+        self._check(frames, state, codes, program)
+        if codes.shape[1] == 0:
+            raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
+        encode(
+            frames,
+            state,
+            codes,
+            program.table,
+            program.weights,
+            self._scratch(),
+            config.latent_dim,
+            config.codebook_size,
+            config.code_dim,
+            program.books_at,
+            program.query_at,
+        )
+
+    def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
+        """Decode one frame of every stream.
+
+        codes: int16 [B, K], K = 0 for a lost frame.  state: [B, values], advanced.  frames: [B, hop_samples], written.
+        """
+        config, program = self.config, self._decoder
+        codes = np.ascontiguousarray(codes)
+        self._check(frames, state, codes, program)
+        if not decode(
+            codes,
+            state,
+            frames,
+            program.table,
+            program.weights,
+            self._scratch(),
+            config.latent_dim,
+            config.codebook_size,
+            config.code_dim,
+            program.books_at,
+        ):
+            raise AudioError(
+                f"codes are from {codes.min()} to {codes.max()}; this model has codes 0 to {config.codebook_size - 1}"
+            )
+
+    def _check(self, frames: Float32, state: Float32, codes: Int16, program: Program) -> None:
+        """Refuse what would make compiled code read or write out of bounds."""
+        config = self.config
+        streams = len(frames)
+        for name, array, dtype, shape in (
+            ("frames", frames, np.float32, (streams, config.hop_samples)),
+            ("state", state, np.float32, (streams, program.state_values)),
+            ("codes", codes, np.int16, (streams, codes.shape[-1])),
+        ):
+            if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+                raise AudioError(
+                    f"{name} is {array.dtype} {array.shape}; give contiguous {np.dtype(dtype)} of shape {shape}"
+                )
+        if codes.shape[1] > config.n_codebooks:
+            raise AudioError(f"codes is {codes.shape}; {config.name} has {config.n_codebooks} codebooks")
+
+    def _scratch(self) -> Float32:
+        """Working memory of the calling thread."""
+        scratch: Float32 | None = getattr(self._local, "scratch", None)
+        if scratch is None:
+            scratch = self._local.scratch = aligned_zeros(self._scratch_values)
+        return scratch
+
+
+def warm_up(config: CodecConfig) -> None:
+    """Compile ahead and keep the result where the next process finds it; one call serves every model."""
+    weights = {key: np.ones(shape, np.float32) for key, shape in array_shapes(config).items()}
+    engine = CpuEngine(config, weights)
+    frames = np.zeros((1, config.hop_samples), np.float32)
+    codes = np.zeros((1, 1), np.int16)
+    engine.encode_step(frames, engine.encoder_state(), codes)
+    engine.decode_step(codes, engine.decoder_state(), frames)
