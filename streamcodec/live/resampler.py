@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import ceil
 
 import numpy as np
-from streamcodec_kernels.fractional_resample import sinc_table
-from streamcodec_kernels.fractional_resample._numba import resample
 
 from streamcodec.engine import Float32
 from streamcodec.errors import AudioError
+from streamcodec_kernels.fractional_resample import sinc_table
+from streamcodec_kernels.fractional_resample._numba import resample
 
 MAX_SPEED_CHANGE = 0.005
 """Most that `speed` may differ from 1: half a percent, a twelfth of a semitone."""
@@ -53,6 +53,11 @@ class ShortResampler:
         self._n_in = 0
 
     @property
+    def max_out_samples(self) -> int:
+        """Most samples that one call of `process` gives."""
+        return len(self._out)
+
+    @property
     def delay_ms(self) -> float:
         """How long a sample waits for the ones after it."""
         return 1000 * self.delay_samples / self.in_hz
@@ -77,6 +82,11 @@ class ShortResampler:
     def input_position(self) -> float:
         """Where in the input the next output is, in samples from the first."""
         return self._n_in - float(self._cursor[1]) + float(self._cursor[0]) + self.delay_samples - 1
+
+    @property
+    def pending_outputs(self) -> float:
+        """Outputs, with their fraction, that come before the one at the next input sample."""
+        return (self._n_in - self.input_position) / self.step
 
     def process(self, samples: Float32) -> Float32:
         """Convert contiguous float32 [T]; what comes out is a view that the next call overwrites.

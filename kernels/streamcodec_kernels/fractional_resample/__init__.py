@@ -1,7 +1,7 @@
 """Resample a mono stream by any ratio, which may change from sample to sample: windowed sinc, polyphase table.
 
-Contract of every backend: `table` float32 [phases + 1, taps] holds the filter at `phases` fractions of a sample and once
-more at 1; between two of them it is interpolated.  `buffer` float32 [capacity] holds the latest input.  `cursor`
+Contract of every backend: `table` float32 [phases + 1, taps] holds the filter at `phases` fractions of a sample and
+once more at 1; between two of them it is interpolated.  `buffer` float32 [capacity] holds the latest input.  `cursor`
 float64 [2] is the place in the buffer, in samples, of the next output's first tap, and how many samples the buffer
 holds.  A call appends `samples` [T], writes to `out` every output whose taps are all there, `step` input samples apart,
 drops from the buffer what no later output needs, advances the cursor and returns how many were written.
@@ -31,4 +31,5 @@ def sinc_table(half_taps: int, cutoff: float, beta: float = 7.0) -> NDArray[np.f
     distance = np.arange(2 * half_taps)[None, :] - (half_taps - 1) - fraction
     window = np.i0(beta * np.sqrt(np.maximum(0, 1 - (distance / half_taps) ** 2))) / np.i0(beta)
     table = cutoff * np.sinc(cutoff * distance) * window
-    return (table / table.sum(axis=1, keepdims=True)).astype(np.float32)
+    normalised: NDArray[np.float32] = (table / table.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised

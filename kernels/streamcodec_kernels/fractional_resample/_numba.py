@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
+from streamcodec_kernels._cache import cached_jit
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _dot(low, high, part, x):
+
+@njit(nogil=True, fastmath=True, error_model="numpy")
+def _dot(low: Any, high: Any, part: Any, x: Any) -> Any:
     total = np.float32(0.0)
     for j in range(low.shape[0]):
         total += (low[j] + part * (high[j] - low[j])) * x[j]
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def resample(samples, buffer, cursor, step, table, out):
+@cached_jit
+def resample(samples: Any, buffer: Any, cursor: Any, step: float, table: Any, out: Any) -> int:
     """See the package."""
     phases, taps = table.shape[0] - 1, table.shape[1]
     held = int(cursor[1])
