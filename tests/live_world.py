@@ -6,11 +6,11 @@ import numpy as np
 
 from streamcodec import PRESETS, Codec
 from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
 from streamcodec.live.pipeline import Pipeline
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
 from streamcodec.live.simulated import SimulatedCapture, SimulatedPlayback
-from streamcodec.live.timeline import Timeline
 
 
 class TransparentEngine:

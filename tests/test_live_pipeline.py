@@ -7,13 +7,13 @@ import pytest
 from live_world import World, delay_samples, transparent_codec
 
 from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
 from streamcodec.errors import ConfigError
 from streamcodec.live.jitter import Arrival, JitterBuffer, Waiting
 from streamcodec.live.pipeline import DirectLink
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
 from streamcodec.live.simulated import ImpairedNetwork, SimulatedCapture, SimulatedPlayback
-from streamcodec.live.timeline import Timeline
 
 
 class ImpairedLink(DirectLink):

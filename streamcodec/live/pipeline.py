@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
 from streamcodec.codec import Codec
 from streamcodec.live.latency import LatencyHistogram
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
 from streamcodec.live.sender import Sender
-from streamcodec.live.timeline import Timeline
 
 
 class Link(Protocol):
@@ -100,8 +100,9 @@ class Pipeline:
         for sequence, packet, captured_s in self.link.due(now_s):
             self.receiver.push(sequence, packet, now_s, captured_s=captured_s)
         decoded = self.receiver.pump(now_s)
-        self.capture_device.look()
-        self.playback_device.look()
+        if self.sender.sequence:
+            self.capture_device.look()
+            self.playback_device.look()
         return max(encoded, decoded)
 
     def _send(self, sequence: int, packet: bytes, captured_s: float) -> None:
@@ -114,7 +115,7 @@ class Pipeline:
         return {
             "algorithmic_ms": algorithmic_ms,
             "mouth_to_ear": receiver.mouth_to_ear.summary(),
-            "deadline_misses": receiver.concealed_frames + receiver.playback.underflows,
+            "deadline_misses": receiver.concealed_frames + receiver.underflows,
             **side_report(self.sender, receiver, self.capture_device, self.playback_device),
         }
 
@@ -162,8 +163,7 @@ def side_report(sender: Sender, receiver: Receiver, capture: DeviceDelay, playba
         "capture_overflow_samples": sender.capture.overflow_samples,
         "capture_dropped_samples": sender.dropped_samples,
         "capture_repaired_samples": sender.repaired_samples,
-        "playback_underflows": receiver.playback.underflows,
-        "playback_underflow_samples": receiver.playback.underflow_samples,
+        "playback_underflows": receiver.underflows,
         "playback_overflows": receiver.playback.overflows,
         "target_ms": receiver.controller.target_ms,
         "cap_ms": receiver.policy.cap_ms,

@@ -8,13 +8,13 @@ import time
 import numpy as np
 
 from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32
 from streamcodec.live.jitter import Arrival, JitterBuffer, Waiting
 from streamcodec.live.latency import LatencyHistogram
 from streamcodec.live.policy import HoldController, LatencyPolicy
 from streamcodec.live.resampler import ShortResampler
-from streamcodec.live.timeline import Timeline
 
 _IDLE_AFTER_S = 1.0
 _STALE_CALLBACK_S = 0.1
@@ -41,6 +41,8 @@ class Receiver:
     ----------
     decoded_frames, concealed_frames, coarse_frames, dropped_frames : int
         Decoded from packets; made up; decoded from a coarse copy; taken out to stay under the cap.
+    underflows : int
+        How often the device found too little while packets came.
     arrivals : dict of Arrival to int
         What became of the packets.
     """
@@ -63,8 +65,10 @@ class Receiver:
         self.decoded_frames = self.concealed_frames = self.coarse_frames = 0
         self.dropped_frames = 0
         self.arrivals = dict.fromkeys(Arrival, 0)
+        self.underflows = 0
         self.level = 0.0
         self.max_held_ms = 0.0
+        self.last_mouth_to_ear_ms = math.nan
         self.compute = LatencyHistogram()
         self.waited = LatencyHistogram()
         self.mouth_to_ear = LatencyHistogram()
@@ -236,6 +240,7 @@ class Receiver:
     def _notice_underflow(self) -> None:
         underflows = self.playback.underflows
         if underflows != self._underflows and self._running:
+            self.underflows += underflows - self._underflows
             self.controller.underflowed()
         self._underflows = underflows
 
@@ -257,5 +262,6 @@ class Receiver:
                 return
             heard_s = self.timeline.time_of(self._tracked_at[slot])
             if not math.isnan(heard_s):
-                self.mouth_to_ear.record(1000 * (heard_s - self._tracked_captured_s[slot]))
+                self.last_mouth_to_ear_ms = 1000 * (heard_s - self._tracked_captured_s[slot])
+                self.mouth_to_ear.record(self.last_mouth_to_ear_ms)
             self._resolved += 1

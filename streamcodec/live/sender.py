@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 
 from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32
 from streamcodec.live.latency import LatencyHistogram
 from streamcodec.live.resampler import ShortResampler
-from streamcodec.live.timeline import Timeline
 
 SendPacket = Callable[[int, bytes, float], None]
 """Takes sequence number, packet, and when its first sample was in the air (NaN if unknown)."""
@@ -53,7 +53,7 @@ class Sender:
         send: SendPacket,
         *,
         timeline: Timeline | None = None,
-        cap_ms: float = 200,
+        cap_ms: float = 60,
     ) -> None:
         self.codec, self.capture, self.capture_hz = codec, capture, capture_hz
         self.encoder = codec.encoder(bitrate_bps)
@@ -66,6 +66,7 @@ class Sender:
         self.level = 0.0
         self.compute = LatencyHistogram()
         self.waited = LatencyHistogram()
+        self.cap_ms = cap_ms
         self._cap_samples = round(cap_ms * capture_hz / 1000)
         self._keep_samples = round(_KEEP_MS * capture_hz / 1000)
         self._fade_samples = round(_FADE_MS * capture_hz / 1000)

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
 from streamcodec.engine import Float32
-from streamcodec.live.timeline import Timeline
 
 Item = TypeVar("Item")
 
