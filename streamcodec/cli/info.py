@@ -23,7 +23,7 @@ def command(what: str | None, warmup: bool, as_json: bool) -> None:
     """Describe a preset, a .safetensors or .scx file, or the default model; without torch."""
     if what is not None and what.endswith(".scx"):
         facts = _scx_facts(Path(what))
-    elif what in PRESETS:
+    elif what is not None and what in PRESETS:
         facts = _config_facts(PRESETS[what])
     elif what is None or Path(what).is_file():
         facts = _checkpoint_facts(None if what is None else Path(what))
@@ -36,7 +36,8 @@ def command(what: str | None, warmup: bool, as_json: bool) -> None:
         return
     table = Table(box=None, show_header=False)
     for name, value in facts.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+        plain = isinstance(value, bool) or not isinstance(value, int)
+        table.add_row(name, str(value) if plain else f"{value:,}")
     Console(soft_wrap=True).print(table)
 
 
@@ -52,7 +53,7 @@ def _config_facts(config: CodecConfig) -> dict[str, Any]:
         "bitrate_step_bps": round(config.bitrate_step_bps, 2),
         "max_bitrate_bps": round(config.max_bitrate_bps, 2),
         "packet_bytes": f"{config.packet_bytes(1)} to {config.packet_bytes(config.n_codebooks)}",
-        "streams": config.causal,
+        "can_stream": config.causal,
         "algorithmic_latency_ms": round(config.algorithmic_latency_ms, 3) if config.causal else "whole file",
         "weights": cost.weights,
         "encoder_gmac_per_s": round(cost.encoder_macs_per_s / 1e9, 3),

@@ -14,6 +14,8 @@ from streamcodec.engine.program import Program, aligned_zeros, compile_decoder, 
 from streamcodec.errors import AudioError, BackendError, CheckpointError
 from streamcodec_kernels.program._numba import decode, encode
 
+_AS_COMPILED = ("C_CONTIGUOUS", "WRITEABLE")  # else Numba would compile anew, in the middle of a stream
+
 
 class CpuEngine:
     """Runs any number of streams on the CPU; calls from several threads run side by side.
@@ -63,7 +65,7 @@ class CpuEngine:
         frames: float32 [B, hop_samples].  state: [B, values], advanced.  codes: int16 [B, K], written.
         """
         config, program = self.config, self._encoder
-        frames = np.ascontiguousarray(frames)
+        frames = np.require(frames, requirements=_AS_COMPILED)
         self._check(frames, state, codes, program)
         if codes.shape[1] == 0:
             raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
@@ -87,7 +89,7 @@ class CpuEngine:
         codes: int16 [B, K], K = 0 for a lost frame.  state: [B, values], advanced.  frames: [B, hop_samples], written.
         """
         config, program = self.config, self._decoder
-        codes = np.ascontiguousarray(codes)
+        codes = np.require(codes, requirements=_AS_COMPILED)
         self._check(frames, state, codes, program)
         if not decode(
             codes,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +47,12 @@ class ScoreCache:
         if self._folder is None:
             return None
         try:
-            with np.load(self._path(key), allow_pickle=False) as stored:
+            content = io.BytesIO(self._path(key).read_bytes())
+            with np.load(content, allow_pickle=False) as stored:
                 data = json.loads(str(stored["row"]))
                 codes = stored.get("codes")
             return Row(**{**data, "codec": codec, "clip": clip}, codes=codes)
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def put(self, key: str, row: Row) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamcodec.errors import CorpusError
 from streamcodec.training.augment import change_speed, mix, source_samples, speed_factor, tilt
 from streamcodec.training.corpus.catalogue import CATEGORIES
+from streamcodec.training.corpus.index import Item
 from streamcodec.training.corpus.reader import FULL_BAND_HZ, Corpus
 
 Float32 = NDArray[np.float32]
@@ -69,7 +70,7 @@ class CropSampler:
     -----
     A balanced draw takes a group (speaker, album) in proportion to the square root of its hours, so that one long
     album or talkative speaker does not crowd out the rest.  Items shorter than a crop are joined with others of their
-    group, with short gaps.
+    group, full-band ones with full-band ones, with short gaps.
     """
 
     def __init__(
@@ -97,9 +98,9 @@ class CropSampler:
         self.seed = seed
         self.augment = augment
         self._lengths = np.array([item.length for item in self.items], np.int64)
-        self._members: dict[tuple[str, str], list[int]] = {}
+        self._members: dict[tuple[str, str, bool], list[int]] = {}
         for index, item in enumerate(self.items):
-            self._members.setdefault((item.group, item.category), []).append(index)
+            self._members.setdefault(_kin(item), []).append(index)
         weights = self._item_weights()
         if balanced:
             self._strata, shares = self._balanced(weights, category_weights or CATEGORY_WEIGHTS, full_band_share)
@@ -149,7 +150,7 @@ class CropSampler:
         if item.length >= samples:
             return self.corpus.audio(item, int(rng.integers(item.length - samples + 1)), samples)
         out = np.zeros(samples, np.float32)
-        members = self._members[item.group, item.category]
+        members = self._members[_kin(item)]
         start = int(rng.integers(item.length // 2 + 1))
         at = int(rng.integers(_GAP_SAMPLES[0])) if rng.random() < 0.5 else 0
         while at < samples:
@@ -164,9 +165,9 @@ class CropSampler:
         return np.array([item.category == category for item in self.items])
 
     def _item_weights(self) -> NDArray[np.float64]:
-        weights = self._lengths.astype(np.float64)
-        for members in self._members.values():
-            weights[members] /= np.sqrt(weights[members].sum())
+        """Length of each item over the root of the length of its group."""
+        groups = np.unique([f"{item.category} {item.group}" for item in self.items], return_inverse=True)[1]
+        weights: NDArray[np.float64] = self._lengths / np.sqrt(np.bincount(groups, self._lengths))[groups]
         return weights
 
     def _stratum(self, category: str, items: NDArray[np.int64], weights: NDArray[np.float64]) -> _Stratum:
@@ -195,6 +196,11 @@ class CropSampler:
         if not strata:
             raise CorpusError(f"no item of {self.corpus.root} has a category of positive weight; change the weights")
         return strata, shares
+
+
+def _kin(item: Item) -> tuple[str, str, bool]:
+    """What items must share to be joined in one crop."""
+    return item.group, item.category, item.eff_bw_hz >= FULL_BAND_HZ
 
 
 def _fade(piece: Float32) -> None:

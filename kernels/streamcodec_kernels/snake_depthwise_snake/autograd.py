@@ -10,6 +10,16 @@ from torch.autograd import Function
 
 from streamcodec_kernels.snake_depthwise_snake import _numba
 
+MAX_CHANNELS: int = _numba.BLOCK
+"""What the kernels take at most: a row must fit into a block."""
+
+
+def _check(x: Tensor) -> None:
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        raise ValueError(f"x is {x.dtype} on {x.device}; these kernels take float32 on the CPU")
+    if not 1 <= x.shape[-1] <= MAX_CHANNELS:
+        raise ValueError(f"x has {x.shape[-1]} channels; these kernels take 1 to {MAX_CHANNELS}")
+
 
 class _SnakeDepthwiseSnake(Function):
     @staticmethod
@@ -64,12 +74,14 @@ class _Snake(Function):
 def snake_depthwise_snake(
     x: Tensor, alpha_in: Tensor, weight: Tensor, bias: Tensor, alpha_out: Tensor, dilation: int
 ) -> Tensor:
-    """Differentiable operation of this package on float32 CPU tensors, x [B, T, C]."""
+    """Differentiable operation of this package on float32 CPU tensors, x [B, T, C], C up to MAX_CHANNELS."""
+    _check(x)
     y: Tensor = _SnakeDepthwiseSnake.apply(x, alpha_in, weight, bias, alpha_out, dilation)
     return y
 
 
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
-    """Differentiable Snake on float32 CPU tensors, x [..., C], alpha [C]."""
+    """Differentiable Snake on float32 CPU tensors, x [..., C], C up to MAX_CHANNELS, alpha [C]."""
+    _check(x)
     y: Tensor = _Snake.apply(x, alpha)
     return y

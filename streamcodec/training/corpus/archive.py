@@ -1,4 +1,4 @@
-"""Read the files in a Debian package, in zip files inside it and in sound banks, without writing any of them out."""
+"""Read the files in a Debian package, in zip archives and sound banks inside it, and in a folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -14,7 +15,7 @@ from typing import IO
 from streamcodec.errors import CorpusError
 
 MAX_MEMBER_BYTES = 1 << 30
-"""A sound file larger than this is refused rather than read into memory."""
+"""A larger sound file is not read into memory.  What cannot be read is yielded as no bytes."""
 
 Wanted = Callable[[str], bool]
 
@@ -22,7 +23,8 @@ Wanted = Callable[[str], bool]
 def deb_members(deb: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """Path and content of every file of the package `deb` for which `wanted(path)`.
 
-    A file inside a zip archive is called `archive!/path`, a WAV inside a sound bank `bank!/offset.wav`.
+    A file inside a zip archive is called `archive!/path`, a WAV inside a sound bank `bank!/offset.wav`.  The package is
+    read as a stream; only zip archives touch the disk, in a temporary file.
 
     Raises
     ------
@@ -40,40 +42,41 @@ def deb_members(deb: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     with process:
         assert process.stdout is not None
         assert process.stderr is not None
+        failure = "the end is missing"
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
                 for member in tar:
                     if member.isfile():
                         yield from _tar_member(tar, member, wanted)
+            while process.stdout.read(1 << 20):
+                pass
+            if process.wait() == 0:
+                return
         except tarfile.TarError as error:
-            detail = process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise CorpusError(
-                f"{deb.name} is damaged ({detail[0] if detail else error}); delete it and download it again"
-            ) from None
+            failure = str(error)
         finally:
             process.kill()
+        lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+        raise CorpusError(f"{deb.name} is damaged ({(lines or [failure])[0]}); delete it and download it again")
 
 
 def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     path = member.name.removeprefix("./")
     suffix = Path(path).suffix.lower()
-    if suffix in {".zip", ".pk3", ".cat"}:
-        stream = tar.extractfile(member)
-        if stream is not None:
-            yield from _inside(path, suffix, stream, wanted)
-    elif wanted(path) and member.size <= MAX_MEMBER_BYTES:
-        stream = tar.extractfile(member)
-        if stream is not None:
-            yield path, stream.read()
-
-
-def _inside(path: str, suffix: str, stream: IO[bytes], wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    if suffix == ".cat":
+    stream = tar.extractfile(member)
+    assert stream is not None
+    if suffix in {".zip", ".pk3"}:
+        yield from _zip_members(path, stream, wanted)
+    elif wanted(path):
+        yield path, stream.read() if member.size <= MAX_MEMBER_BYTES else b""
+    elif suffix == ".cat" and member.size <= MAX_MEMBER_BYTES:
         for offset, data in riff_chunks(stream.read()):
             name = f"{path}!/{offset:09d}.wav"
             if wanted(name):
                 yield name, data
-        return
+
+
+def _zip_members(path: str, stream: IO[bytes], wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     with tempfile.TemporaryFile() as spool:
         while block := stream.read(1 << 22):
             spool.write(block)
@@ -84,11 +87,17 @@ def _inside(path: str, suffix: str, stream: IO[bytes], wanted: Wanted) -> Iterat
         with archive:
             for info in archive.infolist():
                 name = f"{path}!/{info.filename}"
-                if not info.is_dir() and wanted(name) and info.file_size <= MAX_MEMBER_BYTES:
-                    try:
-                        yield name, archive.read(info)
-                    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError):
-                        yield name, b""
+                if not info.is_dir() and wanted(name):
+                    yield name, _zip_member(archive, info)
+
+
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.file_size > MAX_MEMBER_BYTES:
+        return b""
+    try:
+        return archive.read(info)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError):
+        return b""
 
 
 def riff_chunks(bank: bytes) -> Iterator[tuple[int, bytes]]:

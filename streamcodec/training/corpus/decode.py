@@ -29,13 +29,15 @@ def decode(data: bytes, path: str) -> tuple[NDArray[np.float32], int]:
     """
     suffix = PurePosixPath(path).suffix.lower()
     if not data:
-        raise AudioError("the file is empty or cannot be read")
+        raise AudioError("the file is empty, too large or cannot be read")
     if suffix in _BY_LIBAV:
         samples, rate_hz = _decode_libav(data, _BY_LIBAV[suffix])
     else:
         try:
             samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, ValueError, OverflowError, MemoryError) as error:
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"the file cannot be decoded: {error.error_string}") from None
+        except (ValueError, OverflowError, MemoryError) as error:
             raise AudioError(f"the file cannot be decoded: {error}") from None
     if not len(samples):
         raise AudioError("the file holds no samples")
@@ -52,13 +54,13 @@ def _decode_libav(data: bytes, container: str | None) -> tuple[NDArray[np.float3
     except ImportError:
         raise MissingExtraError("av", "train") from None
     try:
-        with av.open(io.BytesIO(data), format=container) as file:
+        with av.open(io.BytesIO(data), mode="r", format=container) as file:
             stream = file.streams.audio[0]
             resampler = av.AudioResampler(format="fltp")
             blocks = [out.to_ndarray() for frame in file.decode(stream) for out in resampler.resample(frame)]
             rate_hz = int(stream.rate)
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise AudioError(f"the file cannot be decoded: {error}") from None
+        raise AudioError(f"the file cannot be decoded: {getattr(error, 'strerror', error)}") from None
     if not blocks:
         raise AudioError("the file holds no samples")
     return np.ascontiguousarray(np.concatenate(blocks, axis=1).T, dtype=np.float32), rate_hz

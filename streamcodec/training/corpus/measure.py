@@ -19,7 +19,7 @@ def effective_bandwidth_hz(samples: Float32, rate_hz: int) -> float:
 
     samples: float32 [T].  Per band of 250 Hz the 95th percentile over time of the power is taken, over the frames
     within 50 dB of the loudest one; the answer is the top of the highest band within `BANDWIDTH_FLOOR_DB` of the
-    strongest band.  A recording that was once sampled at 16 kHz gives 8000 or less in a file of any rate.
+    strongest band.  A recording that was once sampled at 16 kHz gives about 8000 in a file of any rate.
     """
     size = 1 << max(8, round(np.log2(rate_hz * 0.023)))
     if len(samples) < size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,13 +14,16 @@ import soundfile
 from numpy.typing import NDArray
 
 from streamcodec.errors import CorpusError
-from streamcodec.training.corpus.shards import Item
+from streamcodec.training.corpus.index import Item
 
 Float32 = NDArray[np.float32]
 Int16 = NDArray[np.int16]
 
 FULL_BAND_HZ = 10_800.0
 """An item with at least this bandwidth fills the 12 kHz of a 24 kHz codec."""
+
+
+_SCALE = np.float32(1 / 32768)
 
 
 class Corpus:
@@ -33,10 +37,15 @@ class Corpus:
         What lies in the shards.
     shard_samples : mapping
         Length of each shard.
+    fingerprint : str
+        Changes whenever the index changes: the same fingerprint, sampler, seed and step give the same crops.
     """
 
-    def __init__(self, root: Path, items: tuple[Item, ...], shard_samples: Mapping[str, int]) -> None:
+    def __init__(
+        self, root: Path, items: tuple[Item, ...], shard_samples: Mapping[str, int], fingerprint: str = ""
+    ) -> None:
         self.root = root
+        self.fingerprint = fingerprint
         self.items = items
         self.shard_samples = MappingProxyType(dict(shard_samples))
         self._maps: dict[str, Int16] = {}
@@ -52,7 +61,8 @@ class Corpus:
         """
         root = Path(root)
         try:
-            data = json.loads((root / "index.json").read_text(encoding="utf-8"))
+            text = (root / "index.json").read_bytes()
+            data = json.loads(text)
             items = tuple(Item(**item) for item in data["items"])
             samples = {shard: int(entry["samples"]) for shard, entry in data["shards"].items()}
         except OSError:
@@ -67,7 +77,7 @@ class Corpus:
         for shard in samples:
             if Path(shard).name != shard or not (root / "shards" / shard).is_file():
                 raise CorpusError(f"shard {shard} is missing from {root / 'shards'}; build or copy the corpus again")
-        return cls(root, items, samples)
+        return cls(root, items, samples, hashlib.sha256(text).hexdigest()[:16])
 
     def select(self, split: str | None = None, category: str | None = None) -> tuple[Item, ...]:
         """Items of one split and one category; None takes all."""
@@ -83,7 +93,8 @@ class Corpus:
         if start < 0 or length < 0 or start + length > item.length:
             raise CorpusError(f"samples {start} to {start + length} are outside {item.path}, which has {item.length}")
         at = item.start + start
-        return self.shard(item.shard)[at : at + length] * np.float32(1 / 32768)
+        samples: Float32 = np.multiply(self.shard(item.shard)[at : at + length], _SCALE, dtype=np.float32)
+        return samples
 
     def shard(self, shard: str) -> Int16:
         """Samples int16 [T] of a shard, memory-mapped; decoded into the cache the first time."""

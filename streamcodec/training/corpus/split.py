@@ -10,8 +10,8 @@ from streamcodec.training.corpus.catalogue import CATEGORIES, HeldOut, held_out
 HASHED_SHARE = 0.04
 """Share of the groups of a user's own folder that goes to validation, and as much again to test."""
 
-OWN_PREFIX = "own/"
-"""Groups of a user's own folders begin with this."""
+OWN_PREFIX = "own-"
+"""Sources that are a user's own folders, and their groups, begin with this."""
 
 
 def unit_hash(text: str) -> float:
@@ -24,7 +24,7 @@ def planned(group: str) -> HeldOut:
     known = held_out().get(group)
     if known is not None:
         return known
-    if group.startswith(OWN_PREFIX):
+    if group.startswith(OWN_PREFIX) and not group.endswith("/."):
         at = unit_hash(group)
         if at < 2 * HASHED_SHARE:
             return HeldOut("validation" if at < HASHED_SHARE else "test")
@@ -44,7 +44,7 @@ def assign(groups: Iterable[tuple[str, str, float]], fixed: dict[str, str]) -> d
     Notes
     -----
     A category that would miss from validation or test gets its smallest group of training there, as long as two
-    are left for training.
+    are left for training; own audio whose groups are all held out gives its largest one back.
     """
     totals: dict[str, dict[str, float]] = {}
     for group, category, seconds in groups:
@@ -52,8 +52,12 @@ def assign(groups: Iterable[tuple[str, str, float]], fixed: dict[str, str]) -> d
         of_group[category] = of_group.get(category, 0.0) + seconds
     splits = {group: fixed.get(group) or planned(group).split for group in sorted(totals)}
     for category in CATEGORIES:
+        mine = [group for group in splits if category in totals[group]]
+        if mine and all(splits[group] != "train" for group in mine):
+            free = [group for group in mine if group.startswith(OWN_PREFIX) and group not in fixed]
+            if free:
+                splits[max(free, key=lambda group: (totals[group][category], group))] = "train"
         for wanted in ("validation", "test"):
-            mine = [group for group in splits if category in totals[group]]
             if not mine or any(splits[group] == wanted for group in mine):
                 continue
             free = [group for group in mine if splits[group] == "train" and group not in fixed]

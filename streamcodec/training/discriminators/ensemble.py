@@ -46,7 +46,7 @@ class Discriminators(nn.Module):
         self.names = list(members)
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:
-        """Feature maps that each discriminator makes of [B, T], the last of them its logits."""
+        """Feature maps [B, ...] that each discriminator makes of [B, T], the last of them its logits."""
         levelled = level(wave)
         return [member(levelled) for member in self.members.values()]
 

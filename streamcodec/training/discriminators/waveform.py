@@ -65,9 +65,9 @@ class PeriodDiscriminator(nn.Module):
         self.logits = normed(nn.Conv1d(widths[-1], 1, 3, padding=1))
 
     def forward(self, wave: Tensor) -> list[Tensor]:
-        """[B, T] to feature maps [B * period, C, rows], the last the logits; row b * period + p is phase p."""
+        """[B, T] to feature maps [B, period, C, rows], the last the logits."""
         missing = -wave.shape[-1] % self.period
         padded = functional.pad(wave[:, None], (0, missing), mode="reflect")
         phases = padded.reshape(len(wave), -1, self.period).transpose(1, 2)
         maps = self.stack(phases.reshape(len(wave) * self.period, 1, -1))
-        return [*maps, self.logits(maps[-1])]
+        return [each.view(len(wave), self.period, *each.shape[1:]) for each in (*maps, self.logits(maps[-1]))]
