@@ -16,8 +16,8 @@ MAX_CHANNELS: int = _numba.BLOCK
 
 
 def _check(x: Tensor) -> None:
-    if x.device.type != "cpu":
-        raise ValueError(f"x is on {x.device}; these kernels run on the CPU and on CUDA")
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"x is {x.dtype} on {x.device}; these kernels take float32 or less on the CPU or on CUDA")
     if not 1 <= x.shape[-1] <= MAX_CHANNELS:
         raise ValueError(f"x has {x.shape[-1]} channels; these kernels take 1 to {MAX_CHANNELS}")
 
