@@ -14,6 +14,7 @@ from streamcodec.audio.devices import CaptureStream, PlaybackStream, find_device
 from streamcodec.audio.ring import Ring
 from streamcodec.codec import Codec
 from streamcodec.errors import StreamcodecError
+from streamcodec.live.file_devices import FileDevices
 from streamcodec.live.pipeline import Pipeline
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
@@ -96,7 +97,7 @@ class PumpThread:
     turns more often, so that a callback need not wait.
     """
 
-    def __init__(self, devices: Devices, pump: Pump) -> None:
+    def __init__(self, devices: Devices | FileDevices, pump: Pump) -> None:
         self.devices, self._pump = devices, pump
         self.error: StreamcodecError | OSError | None = None
         self._stop = threading.Event()
@@ -158,7 +159,8 @@ class PumpThread:
         clock = self.devices.playback
         started_s = clock.now_s
         try:
-            self._settle(started_s)
+            if isinstance(self.devices, Devices):
+                self._settle(started_s)
             while not self._stop.is_set():
                 now_s = clock.now_s
                 if not self._pump.pump(now_s):
