@@ -190,6 +190,8 @@ class LiveLoopback:
         keeps the speaker fed, which is found out while it runs.
     buffer_ms : float
         Buffer to ask of each device.
+    devices : Devices or FileDevices, optional
+        In place of those that the options before would open.
 
     Examples
     --------
@@ -208,9 +210,10 @@ class LiveLoopback:
         output_device: str | None = None,
         latency_ms: float | None = None,
         buffer_ms: float = 40.0,
+        devices: Devices | FileDevices | None = None,
     ) -> None:
         self.codec = codec
-        devices = self.devices = Devices(codec, input_device, output_device, buffer_ms)
+        self.devices = devices = devices or Devices(codec, input_device, output_device, buffer_ms)
         fixed_ms = 2 * buffer_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
         self.aim_ms = None if latency_ms is None else max(latency_ms, fixed_ms + _LEAST_HOLD_MS)
         hold_ms = 2 * _LEAST_HOLD_MS if self.aim_ms is None else self.aim_ms - fixed_ms
