@@ -98,7 +98,10 @@ def aligned(speech: np.ndarray, heard: np.ndarray, rate_hz: int) -> np.ndarray:
 
 def table(rows: list[dict]) -> str:
     """Rows as Markdown."""
-    lines = ["| loss | sent as | kbps | ViSQOL | PESQ | concealed | from copies |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| loss | sent as | payload kbps | ViSQOL | PESQ | concealed | from copies |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {100 * row['loss']:.0f} % | {row['arm']} | {row['kbps']:.1f} | {row['visqol']:.2f} | {row['pesq']:.2f} "
         f"| {100 * row['concealed']:.1f} % | {100 * row['from_copies']:.1f} % |"
@@ -152,7 +155,7 @@ def main() -> None:
                     scores.append((
                         visqol(clip, heard, codec.sample_rate_hz), pesq(clip, heard, codec.sample_rate_hz),
                         report["frames_concealed"] / played, report["frames_from_coarse_copies"] / played,
-                        report["bitrate_bps"] / 1000,
+                        report["payload_bps"] / 1000,
                     ))  # fmt: skip
             mean = np.mean(scores, axis=0)
             names = ("visqol", "pesq", "concealed", "from_copies", "kbps")

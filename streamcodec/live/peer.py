@@ -108,6 +108,7 @@ class CallPeer:
         self.address: Address | None = address
         self.connected = self.ended = False
         self.calls = 0
+        self.payload_bytes = 0
         self.refusal = ""
         self._codes: deque[Int16] = deque(maxlen=MAX_COPIES)
         self._now_s = 0.0
@@ -186,6 +187,7 @@ class CallPeer:
             if len(codes) >= count
         )
         payload = Media(packet, n_codebooks, copies, count if copies else 0, self._meter.loss).pack()
+        self.payload_bytes += len(payload)
         number = self._number
         header = RtpHeader(MEDIA_TYPE, number, self._timestamp, self._ssrc, marker=self.sender.sequence == 0).pack()
         self._send(header + (self._sealer.seal(number, header, payload) if self._sealer else payload), self.address)
@@ -313,5 +315,6 @@ class CallPeer:
             "loss_received": self.loss_received,
             "loss_sent": self.rate.loss,
             "copies": self.rate.n_copies,
+            "payload_bps": 8 * self.payload_bytes / max(self.sender.sequence * self.receiver.frame_s, 1e-9),
             **side_report(self.sender, self.receiver, self.capture_device, self.playback_device),
         }
