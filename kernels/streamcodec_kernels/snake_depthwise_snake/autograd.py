@@ -1,0 +1,87 @@
+"""Torch autograd functions over the Numba kernels, for float32 tensors on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from streamcodec_kernels.snake_depthwise_snake import _numba
+
+MAX_CHANNELS: int = _numba.BLOCK
+"""What the kernels take at most: a row must fit into a block."""
+
+
+def _check(x: Tensor) -> None:
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        raise ValueError(f"x is {x.dtype} on {x.device}; these kernels take float32 on the CPU")
+    if not 1 <= x.shape[-1] <= MAX_CHANNELS:
+        raise ValueError(f"x has {x.shape[-1]} channels; these kernels take 1 to {MAX_CHANNELS}")
+
+
+class _SnakeDepthwiseSnake(Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, alpha_in: Tensor, weight: Tensor, bias: Tensor, alpha_out: Tensor, dilation: int
+    ) -> Tensor:
+        x = x.contiguous()
+        v, y = torch.empty_like(x), torch.empty_like(x)
+        constants = [tensor.contiguous() for tensor in (alpha_in, weight, bias, alpha_out)]
+        arrays = [tensor.detach().numpy() for tensor in (x, *constants)]
+        _numba.forward(*arrays, dilation, v.numpy(), y.numpy())
+        ctx.save_for_backward(x, v, *constants)
+        ctx.dilation = dilation
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, v, alpha_in, weight, bias, alpha_out = ctx.saved_tensors
+        grad_x = torch.empty_like(x)
+        sums = [torch.empty(t.shape, dtype=torch.float64) for t in (alpha_in, weight, bias, alpha_out)]
+        inputs = [t.detach().numpy() for t in (grad_y.contiguous(), x, v, alpha_in, weight, bias, alpha_out)]
+        _numba.backward(*inputs, ctx.dilation, grad_x.numpy(), *(t.numpy() for t in sums))
+        return grad_x, *(t.float() for t in sums), None
+
+
+class _Snake(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:  # type: ignore[override]
+        x, alpha = x.contiguous(), alpha.contiguous()
+        y = torch.empty_like(x)
+        rows = (-1, x.shape[-1])
+        _numba.snake_forward(x.detach().view(rows).numpy(), alpha.detach().numpy(), y.view(rows).numpy())
+        ctx.save_for_backward(x, alpha)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, alpha = ctx.saved_tensors
+        grad_x = torch.empty_like(x)
+        grad_alpha = torch.empty(alpha.shape, dtype=torch.float64)
+        rows = (-1, x.shape[-1])
+        _numba.snake_backward(
+            grad_y.contiguous().view(rows).numpy(),
+            x.detach().view(rows).numpy(),
+            alpha.detach().numpy(),
+            grad_x.view(rows).numpy(),
+            grad_alpha.numpy(),
+        )
+        return grad_x, grad_alpha.float()
+
+
+def snake_depthwise_snake(
+    x: Tensor, alpha_in: Tensor, weight: Tensor, bias: Tensor, alpha_out: Tensor, dilation: int
+) -> Tensor:
+    """Differentiable operation of this package on float32 CPU tensors, x [B, T, C], C up to MAX_CHANNELS."""
+    _check(x)
+    y: Tensor = _SnakeDepthwiseSnake.apply(x, alpha_in, weight, bias, alpha_out, dilation)
+    return y
+
+
+def snake(x: Tensor, alpha: Tensor) -> Tensor:
+    """Differentiable Snake on float32 CPU tensors, x [..., C], C up to MAX_CHANNELS, alpha [C]."""
+    _check(x)
+    y: Tensor = _Snake.apply(x, alpha)
+    return y

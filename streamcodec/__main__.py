@@ -1,0 +1,5 @@
+"""`python -m streamcodec` is the command line."""
+
+from streamcodec.cli import main
+
+main()

@@ -1,0 +1,27 @@
+"""`streamcodec plot`: a picture of an original beside what a codec made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("plot")
+@click.argument("original", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("decoded", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="PNG.  [default: DECODED.png]")
+@click.option("--no-align", is_flag=True, help="Leave delay and level as they are.")
+def command(original: Path, decoded: Path, output: Path | None, no_align: bool) -> None:
+    """Draw waveforms, spectrograms and their difference of ORIGINAL and DECODED."""
+    from streamcodec.evaluation.alignment import align, fit_length
+    from streamcodec.evaluation.plots import comparison_plot
+    from streamcodec.evaluation.sound_files import read_sound
+    from streamcodec.metrics.waveforms import resampled
+
+    reference, rate_hz = read_sound(original)
+    degraded = resampled(*read_sound(decoded), rate_hz)
+    degraded = fit_length(degraded, len(reference)) if no_align else align(reference, degraded, rate_hz)
+    target = output or decoded.with_suffix(".png")
+    target.write_bytes(comparison_plot(reference, degraded, rate_hz, (original.name, decoded.name)))
+    click.echo(f"drew {target}")

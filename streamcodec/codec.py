@@ -1,0 +1,295 @@
+"""The public face: a codec, and live encoders and decoders that each own one stream's state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from streamcodec.bitstream import pack_codes, unpack_codes
+from streamcodec.checkpoint import Checkpoint, load_checkpoint
+from streamcodec.config import CodecConfig
+from streamcodec.engine import Engine, Float32, Int16
+from streamcodec.engine.select import create_engine
+from streamcodec.errors import AudioError, BitstreamError, CorruptStream
+
+_HOLD_FRAMES = 4
+_FADE_FRAMES = 8
+
+
+class Codec:
+    """A model and the engine that runs it; streams of any number share it.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Weights and config.
+    engine : Engine
+        What runs them.
+
+    Examples
+    --------
+    >>> codec = Codec.load()
+    >>> encoder, decoder = codec.encoder(bitrate_bps=6000), codec.decoder()
+    >>> packet = encoder.encode(np.zeros(codec.frame_samples, np.float32))
+    >>> len(packet), decoder.decode(packet).shape
+    (10, (320,))
+    """
+
+    def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
+        self.config: CodecConfig = checkpoint.config
+        self.model_id = checkpoint.model_id
+        self.engine = engine
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, *, backend: str = "auto", device: str = "cpu") -> Codec:
+        """Load weights (those of the package when `path` is None) into an engine.
+
+        Parameters
+        ----------
+        path : path, optional
+            A .safetensors file made by streamcodec.
+        backend : {"auto", "cpu", "torch"}
+            "auto" is the Numba engine on the CPU and torch on a GPU.
+        device : {"cpu", "cuda"}
+            Where it runs.
+
+        Raises
+        ------
+        CheckpointError
+            The file cannot be used.
+        BackendError
+            The engine cannot run here.
+        """
+        checkpoint = load_checkpoint(path)
+        return cls(checkpoint, create_engine(checkpoint, backend, device))
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the waveform."""
+        return self.config.sample_rate_hz
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples in a frame."""
+        return self.config.hop_samples
+
+    def encoder(self, bitrate_bps: float = 6000) -> Encoder:
+        """Start one live stream of packets."""
+        return Encoder(self, bitrate_bps)
+
+    def decoder(self) -> Decoder:
+        """Start one live stream of audio."""
+        return Decoder(self)
+
+    def tokenize(self, waveform: Float32, bitrate_bps: float | None = None) -> Int16:
+        """Codes int16 [K, F] of a clip float32 [T]; the last frame is filled up with silence.
+
+        `bitrate_bps` decides K; all codebooks when None.
+        """
+        samples = checked_samples(waveform, None)
+        config = self.config
+        count = config.n_codebooks if bitrate_bps is None else config.codebooks_for(bitrate_bps)
+        hop = config.hop_samples
+        frames = np.zeros((-(-len(samples) // hop), hop), np.float32)
+        frames.reshape(-1)[: len(samples)] = samples
+        codes = np.empty((len(frames), count), np.int16)
+        state = self.engine.encoder_state()
+        for i in range(len(frames)):
+            self.engine.encode_step(frames[i : i + 1], state, codes[i : i + 1])
+        return np.ascontiguousarray(codes.T)
+
+    def detokenize(self, codes: Int16) -> Float32:
+        """Waveform float32 [F * frame_samples] of codes int16 [K, F].
+
+        Raises
+        ------
+        CorruptStream
+            A code or the number of codebooks is out of range.
+        """
+        config = self.config
+        codes = np.asarray(codes)
+        if codes.ndim != 2 or codes.dtype.kind not in "iu" or not 1 <= codes.shape[0] <= config.n_codebooks:
+            raise CorruptStream(
+                f"codes are {codes.dtype} {codes.shape}; give integers [K, F] with K from 1 to {config.n_codebooks}"
+            )
+        self._check_codes(codes)
+        rows = np.ascontiguousarray(codes.T, np.int16)
+        frames = np.empty((len(rows), config.hop_samples), np.float32)
+        state = self.engine.decoder_state()
+        for i in range(len(rows)):
+            self.engine.decode_step(rows[i : i + 1], state, frames[i : i + 1])
+        return frames.reshape(-1)
+
+    def _check_codes(self, codes: Int16) -> None:
+        if codes.size and not (codes.min() >= 0 and codes.max() < self.config.codebook_size):
+            raise CorruptStream(
+                f"a code lies outside 0 to {self.config.codebook_size - 1}: from {codes.min()} to {codes.max()}"
+            )
+
+
+def checked_samples(samples: Float32, length: int | None) -> Float32:
+    """Refuse what is no mono float32 audio; samples beyond +-1 are clamped to +-1.
+
+    Raises
+    ------
+    AudioError
+        Wrong type, shape, dtype or length, or a value that is not finite.
+    """
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
+        kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
+        raise AudioError(f"samples are {kind}; give a float32 array in [-1, 1] (int16: divide by 32768)")
+    if samples.ndim != 1:
+        raise AudioError(f"samples have shape {samples.shape}; give one channel, [T], a stream for each")
+    if length is not None and len(samples) != length:
+        raise AudioError(f"a frame of {len(samples)} samples; give exactly {length}, or use push() for any length")
+    if length is None and not len(samples):
+        raise AudioError("no samples; give at least one")
+    peak = np.abs(samples).max()
+    if not np.isfinite(peak):
+        at = int(np.flatnonzero(~np.isfinite(samples))[0])
+        raise AudioError(f"sample {at} is {samples[at]}; only finite values can be coded")
+    return np.clip(samples, -1, 1) if peak > 1 else samples
+
+
+class _Stream:
+    """State as one flat float32 vector: the engine's, then a few values of our own."""
+
+    def __init__(self, engine_state: Float32, own_values: int) -> None:
+        self._engine_values = engine_state.shape[1]
+        self._vector = np.zeros(self._engine_values + own_values, np.float32)
+
+    @property
+    def state(self) -> Float32:
+        """Everything the stream remembers, float32 of fixed size; `copy()` it to keep it, assign to restore it."""
+        return self._vector
+
+    @state.setter
+    def state(self, value: Float32) -> None:
+        value = np.asarray(value)
+        if value.shape != self._vector.shape or value.dtype != np.float32:
+            raise AudioError(
+                f"state is {value.dtype} {value.shape}; this stream's is float32 {self._vector.shape}: "
+                "restore only what the same kind of stream of the same model gave"
+            )
+        self._vector[:] = value
+
+    def reset(self) -> None:
+        """Forget everything, as if just started."""
+        self._vector[:] = 0
+
+    @property
+    def _engine_state(self) -> Float32:
+        return self._vector[: self._engine_values].reshape(1, -1)
+
+    @property
+    def _own(self) -> Float32:
+        return self._vector[self._engine_values :]
+
+
+class Encoder(_Stream):
+    """One live stream of packets.
+
+    Samples that do not fill a frame yet wait in the state.
+    """
+
+    def __init__(self, codec: Codec, bitrate_bps: float) -> None:
+        super().__init__(codec.engine.encoder_state(), codec.frame_samples + 1)
+        self.codec = codec
+        self.bitrate_bps = bitrate_bps
+
+    @property
+    def bitrate_bps(self) -> float:
+        """Bitrate; may change between any two frames."""
+        return self._n_codebooks * self.codec.config.bitrate_step_bps
+
+    @bitrate_bps.setter
+    def bitrate_bps(self, value: float) -> None:
+        self._n_codebooks = self.codec.config.codebooks_for(value)
+        self._codes = np.empty((1, self._n_codebooks), np.int16)
+
+    def encode(self, frame: Float32) -> bytes:
+        """Code one frame, float32 [frame_samples] in [-1, 1], into ceil(10 * K / 8) bytes.
+
+        Raises
+        ------
+        AudioError
+            The frame is of a wrong type or length, not finite, or samples of an earlier `push` still wait.
+        """
+        frame = checked_samples(frame, self.codec.frame_samples)
+        if self.pending_samples:
+            raise AudioError(f"{self.pending_samples} pushed samples still wait; go on with push(), or flush() first")
+        return self._encode(frame)
+
+    @property
+    def pending_samples(self) -> int:
+        """Samples that wait for their frame to fill."""
+        return int(self._own[-1])
+
+    def push(self, samples: Float32) -> list[bytes]:
+        """Take any number of samples, float32 [T]; return the packets of the frames that they complete."""
+        samples = checked_samples(samples, None)
+        waiting, packets = self._own[:-1], []
+        while len(samples):
+            fill = self.pending_samples
+            taken = samples[: len(waiting) - fill]
+            waiting[fill : fill + len(taken)] = taken
+            samples = samples[len(taken) :]
+            self._own[-1] = fill + len(taken)
+            if fill + len(taken) == len(waiting):
+                self._own[-1] = 0
+                packets.append(self._encode(waiting))
+        return packets
+
+    def flush(self) -> list[bytes]:
+        """Fill the frame that has begun with silence and return its packet, if there is one."""
+        fill = self.pending_samples
+        return self.push(np.zeros(self.codec.frame_samples - fill, np.float32)) if fill else []
+
+    def _encode(self, frame: Float32) -> bytes:
+        self.codec.engine.encode_step(frame.reshape(1, -1), self._engine_state, self._codes)
+        return pack_codes(self._codes[0], self.codec.config.bits_per_code)
+
+
+class Decoder(_Stream):
+    """One live stream of audio.
+
+    A lost packet is concealed by the network, which was trained with lost frames; the level is held for
+    4 frames (53 ms) of loss, fades out over the next 8, and comes back within one frame.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__(codec.engine.decoder_state(), 2)
+        self.codec = codec
+
+    def decode(self, packet: bytes | None) -> Float32:
+        """Return the frame float32 [frame_samples] of a packet, or a concealed one for None.
+
+        Raises
+        ------
+        BitstreamError
+            Not a packet of this model: its length or a field is wrong; the stream's state is untouched.
+        """
+        config = self.codec.config
+        if packet is None:
+            codes = np.empty((1, 0), np.int16)
+        else:
+            codes = unpack_codes(packet, config.bits_per_code).reshape(1, -1)
+            if codes.shape[1] > config.n_codebooks:
+                raise BitstreamError(
+                    f"a packet of {len(packet)} bytes has {codes.shape[1]} codes; "
+                    f"this model makes at most {config.n_codebooks}"
+                )
+        frame = np.empty((1, config.hop_samples), np.float32)
+        self.codec.engine.decode_step(codes, self._engine_state, frame)
+        return self._faded(frame[0], lost=packet is None)
+
+    def _faded(self, frame: Float32, lost: bool) -> Float32:
+        """Scale by a gain that follows how many frames were lost in a row; own state: that count, and 1 - gain."""
+        own = self._own
+        own[0] = min(own[0] + 1, _HOLD_FRAMES + _FADE_FRAMES) if lost else 0
+        before, after = 1 - own[1], 1 - max(0.0, (own[0] - _HOLD_FRAMES) / _FADE_FRAMES)
+        own[1] = 1 - after
+        if before == after == 1:
+            return frame
+        return frame * np.linspace(before, after, len(frame), dtype=np.float32)

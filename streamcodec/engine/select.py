@@ -1,0 +1,41 @@
+"""Choose an engine once; an explicit choice never falls back silently."""
+
+from __future__ import annotations
+
+from streamcodec.checkpoint import Checkpoint
+from streamcodec.engine import Engine
+from streamcodec.errors import BackendError, MissingExtraError
+
+BACKENDS = ("auto", "cpu", "torch")
+DEVICES = ("cpu", "cuda")
+
+
+def create_engine(checkpoint: Checkpoint, backend: str = "auto", device: str = "cpu") -> Engine:
+    """Make the engine that `backend` and `device` name; "auto" is the Numba engine, or torch on a GPU.
+
+    Raises
+    ------
+    BackendError
+        An unknown name, or an engine that cannot run this model or cannot run here.
+    MissingExtraError
+        torch is asked for and not installed.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(f"backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    if device not in DEVICES:
+        raise BackendError(f"device {device!r} is unknown; choose one of {', '.join(DEVICES)}")
+    if backend == "auto":
+        backend = "torch" if device == "cuda" else "cpu"
+    if backend == "cpu":
+        if device != "cpu":
+            raise BackendError(f"backend 'cpu' does not run on device {device!r}; choose backend='torch'")
+        from streamcodec.engine.cpu import CpuEngine
+
+        return CpuEngine(checkpoint.config, checkpoint.arrays)
+    try:
+        from streamcodec.engine.torch import TorchEngine
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", "torch") from None
+    return TorchEngine(checkpoint.config, checkpoint.arrays, device)

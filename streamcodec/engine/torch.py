@@ -1,0 +1,80 @@
+"""Runs the torch modules of `streamcodec.nn` frame by frame: the reference that other engines are held to."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamcodec.checkpoint import Arrays
+from streamcodec.config import CodecConfig
+from streamcodec.engine import Float32, Int16
+from streamcodec.errors import BackendError
+from streamcodec.nn.model import CodecModel
+
+
+class TorchEngine:
+    """An `Engine` in eager torch.
+
+    Parameters
+    ----------
+    config : CodecConfig
+        A causal shape.
+    arrays : mapping of str to array
+        Weights by the names of `streamcodec.architecture`.
+    device : str
+        Where to compute; state travels with every call.
+
+    Raises
+    ------
+    BackendError
+        The model is not causal, or the device is not there.
+    """
+
+    name = "torch"
+
+    def __init__(self, config: CodecConfig, arrays: Arrays, device: str = "cpu") -> None:
+        if not config.causal:
+            raise BackendError(f"{config.name} looks ahead, so it cannot stream; choose a causal model")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise BackendError(f"device {device}: torch finds no GPU; choose device='cpu'")
+        self.config = config
+        self.device = torch.device(device)
+        model = CodecModel(config)
+        model.load_arrays(arrays)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+
+    def encoder_state(self, streams: int = 1) -> Float32:
+        """Zeroed state of `streams` encoders, [streams, values]."""
+        state: Float32 = torch.zeros(streams, self.model.encoder.state_values).numpy()
+        return state
+
+    def decoder_state(self, streams: int = 1) -> Float32:
+        """Zeroed state of `streams` decoders, [streams, values]."""
+        state: Float32 = torch.zeros(streams, self.model.decoder.state_values).numpy()
+        return state
+
+    @torch.no_grad()
+    def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
+        """Encode one frame of every stream; see `Engine.encode_step`."""
+        advanced = self._tensor(state)
+        samples = torch.from_numpy(frames.copy()).to(self.device)  # a copy, as what is read-only cannot be a tensor
+        latent = self.model.encoder.step(samples.unsqueeze(-1), advanced)
+        codes[:] = self.model.quantizer.encode(latent, codes.shape[1])[:, 0].cpu().numpy()
+        self._write_back(advanced, state)
+
+    @torch.no_grad()
+    def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
+        """Decode one frame of every stream; see `Engine.decode_step`."""
+        advanced = self._tensor(state)
+        index = torch.from_numpy(codes.astype(np.int64)).to(self.device)
+        latent = self.model.quantizer.decode(index.unsqueeze(1), self.config.latent_dim)
+        frames[:] = self.model.decoder.step(latent, advanced)[..., 0].cpu().numpy()
+        self._write_back(advanced, state)
+
+    def _tensor(self, array: Float32) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _write_back(self, advanced: Tensor, state: Float32) -> None:
+        if self.device.type != "cpu":
+            state[:] = advanced.cpu().numpy()

@@ -1,0 +1,131 @@
+"""Encoder, quantiser and decoder as one torch module, and its exchange with checkpoint arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamcodec import architecture as arch
+from streamcodec.config import CodecConfig
+from streamcodec.errors import CheckpointError
+from streamcodec.nn.ema_quantizer import EmaCodebook
+from streamcodec.nn.layers import Conv, ConvTranspose, Residual, Snake, Stack
+from streamcodec.nn.quantizer import FactorizedCodebook, Quantized, ResidualVQ
+
+
+class CodecModel(nn.Module):
+    """The whole network on waveforms [B, T], T a multiple of the hop.
+
+    Parameters
+    ----------
+    config : CodecConfig
+        What to build.
+    trainable : bool
+        Keep weights as direction and length, and codes normalised on use; else everything is plain, for running.
+    quantizer : str
+        "factorized" or, for training only, "ema".
+    """
+
+    def __init__(self, config: CodecConfig, trainable: bool = False, quantizer: str = "factorized") -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Stack(arch.encoder_layers(config), config.causal, trainable)
+        self.quantizer = ResidualVQ(
+            [
+                EmaCodebook(config) if quantizer == "ema" else FactorizedCodebook(config, trainable)
+                for _ in range(config.n_codebooks)
+            ]
+        )
+        self.decoder = Stack(arch.decoder_layers(config), config.causal, trainable)
+        waveform_conv = self.decoder[-2]
+        assert isinstance(waveform_conv, Conv)
+        waveform_conv.weight.scale(0.1)  # starts well inside tanh
+
+    def encode_latent(self, waveform: Tensor) -> Tensor:
+        """Latent [B, F, latent] of a waveform [B, T]."""
+        latent: Tensor = self.encoder(waveform.unsqueeze(-1))
+        return latent
+
+    def decode_latent(self, latent: Tensor) -> Tensor:
+        """Waveform [B, T] of a latent [B, F, latent]."""
+        waveform: Tensor = self.decoder(latent)
+        return waveform.squeeze(-1)
+
+    def forward(
+        self, waveform: Tensor, used: Tensor | None = None, heard: Tensor | None = None, quantize: bool = True
+    ) -> tuple[Tensor, Tensor, Quantized | None]:
+        """Code and decode a clip.
+
+        Parameters
+        ----------
+        waveform : Tensor
+            [B, T].
+        used : Tensor, optional
+            Codebooks that each clip uses, [B].
+        heard : Tensor, optional
+            1 for a frame that reaches the decoder, 0 for one that is lost, [B, F].
+        quantize : bool
+            Whether the quantiser takes part.
+
+        Returns
+        -------
+        tuple
+            Waveform [B, T], the encoder's latent [B, F, latent], and what the quantiser returned or None.
+        """
+        latent = self.encode_latent(waveform)
+        quantized = self.quantizer(latent, used) if quantize else None
+        passed = latent if quantized is None else quantized.latent
+        if heard is not None:
+            passed = passed * heard.unsqueeze(-1).to(passed.dtype)
+        return self.decode_latent(passed), latent, quantized
+
+    @torch.no_grad()
+    def export_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Plain weights by the names of `streamcodec.architecture`, weight norm folded, codes of unit length."""
+        tensors: dict[str, Tensor] = {}
+        for name, module in self._named_leaves():
+            if isinstance(module, Snake):
+                tensors[f"{name}.alpha"] = module.log_alpha.double().exp()
+            elif isinstance(module, Conv | ConvTranspose):
+                tensors[f"{name}.weight"] = module.weight()
+                tensors[f"{name}.bias"] = module.bias
+        for k, book in enumerate(self.quantizer.books):
+            tensors |= {f"quantizer.{k}.{key}": tensor for key, tensor in book.export().items()}  # type: ignore[operator]
+        return {name: tensor.float().contiguous().cpu().numpy() for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def load_arrays(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take plain weights; with weight norm, lengths follow from them.
+
+        Raises
+        ------
+        CheckpointError
+            An array is missing or has another shape.
+        """
+        for name, shape in arch.array_shapes(self.config).items():
+            if name not in arrays or arrays[name].shape != shape:
+                found = arrays[name].shape if name in arrays else "missing"
+                raise CheckpointError(f"array {name} is {found}; this model needs {shape}")
+        take = {name: torch.from_numpy(np.ascontiguousarray(array, np.float32)) for name, array in arrays.items()}
+        for name, module in self._named_leaves():
+            if isinstance(module, Snake):
+                module.log_alpha.copy_(take[f"{name}.alpha"].double().log())
+            elif isinstance(module, Conv | ConvTranspose):
+                module.weight.load(take[f"{name}.weight"])
+                module.bias.copy_(take[f"{name}.bias"])
+        for k, book in enumerate(self.quantizer.books):
+            start = f"quantizer.{k}."
+            book.load({name.removeprefix(start): array for name, array in take.items() if name.startswith(start)})  # type: ignore[operator]
+
+    def _named_leaves(self) -> Iterator[tuple[str, nn.Module]]:
+        for prefix, stack in (("encoder", self.encoder), ("decoder", self.decoder)):
+            for i, module in enumerate(stack):
+                if isinstance(module, Residual):
+                    inner = (module.snake_in, module.dilated, module.snake_out, module.mix)
+                    yield from ((f"{prefix}.{i}.{j}", leaf) for j, leaf in enumerate(inner))
+                else:
+                    yield f"{prefix}.{i}", module

@@ -1,0 +1,1 @@
+"""Make, read and pack the audio that the codec is trained on."""

@@ -1,0 +1,167 @@
+"""Everything that decides a training run, as frozen data; ablations are changes to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from streamcodec.errors import ConfigError
+
+QUANTIZERS = ("factorized", "ema")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training run.
+
+    Parameters
+    ----------
+    preset : str
+        Name of the model's shape in `streamcodec.config.PRESETS`.
+    steps : int
+        Length of the whole schedule; the learning rate ends at `final_learning_rate_share` of its peak there.
+    batch : int
+        Crops a step, over all processes.
+    crop_frames : int
+        Frames in a crop.
+    learning_rate, discriminator_learning_rate : float
+        Peaks, after `warmup_steps`.
+    gradient_clip : float
+        Largest L2 norm of the generator's gradient.
+    ema_decay : float
+        Of the moving average of weights, which is what gets validated and shipped.
+    precision : str
+        "float32" or "bfloat16" (autocast).
+    seed : int
+        Decides initial weights, crops, augmentations and dropout.
+    unquantized_steps : int
+        First steps without the quantiser; then its codebooks are seeded from what they will see.
+    reseed_steps : int
+        Unused codes are replaced this often, until `reseed_until` of the schedule; 0: never.
+    quantizer, code_dim : str, int
+        "factorized" (the talk's) or "ema" (k-means, moving average, restart).
+    quantizer_dropout : float
+        Share of crops that use a drawn number of codebooks.
+    lost_clips : float
+        Share of crops of which some frames do not reach the decoder.
+    mel_weight, spectral_weight, waveform_weight, codebook_weight, commitment_weight : float
+        Reconstruction and codebook terms.
+    adversarial_weight, feature_weight : float
+        Adversarial terms; discriminators run from `adversarial_from_step` on when the first is positive.
+    discriminators : tuple of str
+        Any of "scale", "period", "stft".
+    discriminator_size : str
+        "full" or "slim".
+    single_scale_mel : bool
+        One mel scale of window 1024 and 80 bands, the ablation of the multi-scale loss.
+    freeze_encoder : bool
+        Stage two: only decoder and discriminators learn.
+    balanced : bool
+        Draw crops by category; else by hours.
+    augment : bool
+        Vary speed, level, tilt and background.
+    validate_steps, log_steps : int
+        How often to validate and to print.
+    """
+
+    preset: str = "tiny-24k"
+    steps: int = 100_000
+    batch: int = 8
+    crop_frames: int = 40
+    learning_rate: float = 5e-4
+    discriminator_learning_rate: float = 3e-4
+    warmup_steps: int = 200
+    final_learning_rate_share: float = 0.02
+    gradient_clip: float = 1000.0
+    ema_decay: float = 0.999
+    precision: str = "float32"
+    seed: int = 0
+    unquantized_steps: int = 200
+    reseed_steps: int = 250
+    reseed_until: float = 0.5
+    quantizer: str = "factorized"
+    code_dim: int = 8
+    quantizer_dropout: float = 0.5
+    lost_clips: float = 0.1
+    mel_weight: float = 15.0
+    spectral_weight: float = 1.0
+    waveform_weight: float = 0.0
+    codebook_weight: float = 1.0
+    commitment_weight: float = 0.25
+    adversarial_weight: float = 1.0
+    feature_weight: float = 2.0
+    adversarial_from_step: int = 0
+    discriminators: tuple[str, ...] = ("scale", "period", "stft")
+    discriminator_size: str = "full"
+    single_scale_mel: bool = False
+    freeze_encoder: bool = False
+    balanced: bool = True
+    augment: bool = True
+    validate_steps: int = 1000
+    log_steps: int = 50
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "discriminators", tuple(self.discriminators))
+        for name, allowed in (
+            ("quantizer", QUANTIZERS),
+            ("precision", PRECISIONS),
+            ("discriminator_size", ("full", "slim")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        for name in ("steps", "batch", "crop_frames", "code_dim", "validate_steps", "log_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("quantizer_dropout", "lost_clips", "reseed_until", "final_learning_rate_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        unknown = set(self.discriminators) - {"scale", "period", "stft"}
+        if unknown:
+            raise ConfigError(f"discriminator {sorted(unknown)[0]!r} is unknown; choose from scale, period, stft")
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether discriminators take part at all."""
+        return self.adversarial_weight > 0 and bool(self.discriminators)
+
+    def changed(self, changes: Mapping[str, Any]) -> TrainSettings:
+        """Return these settings with some values replaced; an unknown name is a ConfigError."""
+        unknown = sorted(set(changes) - {field.name for field in fields(self)})
+        if unknown:
+            raise ConfigError(f"{unknown[0]!r} is not a training setting; `streamcodec train --help` lists them")
+        return replace(self, **changes)
+
+    def to_json(self) -> str:
+        """JSON that `from_json` reads back."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainSettings:
+        """Build from JSON."""
+        return cls().changed(json.loads(text))
+
+
+ABLATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "baseline": {},
+        "no-discriminators": {"adversarial_weight": 0.0},
+        "no-scale-discriminator": {"discriminators": ("period", "stft")},
+        "no-period-discriminator": {"discriminators": ("scale", "stft")},
+        "no-stft-discriminator": {"discriminators": ("scale", "period")},
+        "single-scale-mel": {"single_scale_mel": True},
+        "no-mel": {"mel_weight": 0.0, "spectral_weight": 1.0},
+        "code-dim-2": {"code_dim": 2},
+        "code-dim-4": {"code_dim": 4},
+        "code-dim-32": {"code_dim": 32},
+        "ema-quantizer": {"quantizer": "ema"},
+        "quantizer-dropout-0": {"quantizer_dropout": 0.0},
+        "quantizer-dropout-0.25": {"quantizer_dropout": 0.25},
+        "quantizer-dropout-1": {"quantizer_dropout": 1.0},
+        "unbalanced": {"balanced": False},
+    }
+)
+"""The talk's ablations by name, each as its difference from the run's settings."""
