@@ -224,15 +224,15 @@ def test_ours_costs_whole_bytes_and_keeps_its_codes():
         tokenize=tokenize,
         detokenize=lambda codes: np.zeros(320 * codes.shape[1], np.float32),
     )
-    ours = Ours(None, 2.25, codec=fake)
+    ours = Ours(fake, 2.25, "abc")
     coded = ours.code(clip(2.0))
     assert coded.codes.shape == (3, 150)
     assert coded.payload_bits / 2 == 75 * 8 * 4  # 30 bits of codes are sent as 4 bytes
     assert "abc" in ours.fingerprint
     with pytest.raises(BitrateError):
-        Ours(None, 5, codec=fake)
-    with pytest.raises(CheckpointError, match="not a weights file"):
-        Ours("nowhere.safetensors", 3)
+        Ours(fake, 5, "abc")
+    with pytest.raises(CheckpointError, match="no weights at"):
+        Ours.open("nowhere.safetensors", 3)
 
 
 def test_peers_that_cannot_run_say_why_in_one_line(monkeypatch, tmp_path):

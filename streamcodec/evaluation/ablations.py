@@ -19,7 +19,7 @@ _WEIGHTS = ("best.safetensors", "model.safetensors", "last.safetensors")
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: its name (or what it says it ablates), weights, and steps done, where its log says so."""
+    """One training run: the name of its folder, weights, and steps done, where its log says so."""
 
     name: str
     weights: Path
@@ -45,19 +45,10 @@ def find_runs(folder: Path) -> list[Run]:
         )
         weights = next((path for path in candidates if path.is_file()), None)
         if weights is not None:
-            runs.append(Run(_name(child), weights, _steps(child / "metrics.jsonl")))
+            runs.append(Run(child.name, weights, _steps(child / "metrics.jsonl")))
     if not runs:
         raise CheckpointError(f"{folder} holds no run; give a folder whose folders have a {_WEIGHTS[0]}")
     return runs
-
-
-def _name(run: Path) -> str:
-    try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return run.name
-    ablation = config.get("ablation") if isinstance(config, dict) else None
-    return ablation if isinstance(ablation, str) and ablation else run.name
 
 
 def _steps(log: Path) -> int | None:

@@ -95,8 +95,8 @@ def items_of_paths(paths: Iterable[Path], category: str | None = None, split: st
 
 def _items_of_corpus(root: Path, split: str) -> list[Item]:
     """Items of one split of a corpus; their source is the group (speaker, album) that was kept on one side."""
-    from streamcodec.training.corpus.prepare import RATE_HZ  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    from streamcodec.training.corpus.reader import Corpus  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    from streamcodec.training.corpus.prepare import RATE_HZ
+    from streamcodec.training.corpus.reader import Corpus
 
     corpus = Corpus.open(root)
     chosen = corpus.select(split=split)

@@ -27,9 +27,9 @@ class CodeStatistics:
 
     @property
     def conditional_efficiency(self) -> float:
-        """The same with each code known to follow the better of its two neighbours; reads low with few frames."""
+        """Bits of an adaptive coder that knows the better of two neighbours of each code, over the bits sent."""
         best = sum(
-            min(c.bits for c in (book.given_previous, book.given_coarser) if c is not None) for book in self.books
+            min(c.coder_bits for c in (book.given_previous, book.given_coarser) if c is not None) for book in self.books
         )
         return best / (len(self.books) * float(np.log2(self.codebook_size)))
 
@@ -61,11 +61,12 @@ def entropy_text(statistics: CodeStatistics) -> str:
     lines = []
     for k, book in enumerate(statistics.books):
         conditionals = (book.given_previous, book.given_coarser)
-        cells = ["-" if c is None else f"{c.floor_bits:.2f} to {c.bits:.2f}" for c in conditionals]
+        cells = ["-" if c is None else f"{c.floor_bits:.2f} to {c.coder_bits:.2f}" for c in conditionals]
         lines.append([str(k), f"{book.usage:.1%}", f"{book.perplexity:.0f}", f"{book.entropy_bits:.2f}", *cells])
     table = markdown(["codebook", "usage", "perplexity", "bits", "given previous", "given coarser"], lines)
     return (
         f"{statistics.codec}: {bits:g} bits a code, {statistics.frames} frames. Order-0 entropy coding would leave "
-        f"{statistics.efficiency:.1%} of the bitrate.\n"
-        "Conditional bits are plug-in to bias-corrected; they mean something only when the two are close.\n\n" + table
+        f"{statistics.efficiency:.1%} of the bitrate;\nan adaptive coder that knows the frame before or the coarser "
+        f"code, {statistics.conditional_efficiency:.1%}. Conditional bits are from counts (too low)\n"
+        f"to what that coder needs, learning included (too high); they meet when there are enough frames.\n\n{table}"
     )

@@ -23,12 +23,6 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
     return x + torch.sin(alpha * x).square() / alpha
 
 
-def _fuses(x: Tensor) -> bool:
-    """Whether the fused training kernels apply: a gradient is wanted on the CPU."""
-    wanted = torch.is_grad_enabled() and x.device.type == "cpu"
-    return wanted and x.dtype != torch.float64 and x.shape[-1] <= fused.MAX_CHANNELS
-
-
 def depthwise_taps(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, rows: int) -> Tensor:
     """Depthwise convolution as shifted multiply-adds, which compilers fuse.
 
@@ -52,7 +46,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to [B, T, C]."""
         alpha = self.log_alpha.exp()
-        return fused.snake(x.float(), alpha) if _fuses(x) else snake(x, alpha)
+        return fused.snake(x, alpha) if fused.fuses(x) else snake(x, alpha)
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
         """Apply to the next rows."""
@@ -236,10 +230,10 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a whole clip, [B, T, C]."""
         conv = self.dilated
-        if _fuses(x) and conv.layer.depthwise and conv.causal:
+        if conv.layer.depthwise and conv.causal and fused.fuses(x, conv.layer.kernel):
             alphas = self.snake_in.log_alpha.exp(), self.snake_out.log_alpha.exp()
             constants = alphas[0], conv.weight(), conv.bias, alphas[1]
-            inner = fused.snake_depthwise_snake(x.float(), *constants, conv.layer.dilation)
+            inner = fused.snake_depthwise_snake(x, *constants, conv.layer.dilation)
         else:
             inner = self.snake_out(conv(self.snake_in(x)))
         mixed: Tensor = self.mix(inner)

@@ -1,7 +1,8 @@
-"""Torch autograd functions over the Numba kernels, for float32 tensors on the CPU."""
+"""Torch autograd functions: over the Numba kernels on the CPU, over the Triton kernels on CUDA."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ MAX_CHANNELS: int = _numba.BLOCK
 
 
 def _check(x: Tensor) -> None:
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        raise ValueError(f"x is {x.dtype} on {x.device}; these kernels take float32 on the CPU")
+    if x.device.type != "cpu":
+        raise ValueError(f"x is on {x.device}; these kernels run on the CPU and on CUDA")
     if not 1 <= x.shape[-1] <= MAX_CHANNELS:
         raise ValueError(f"x has {x.shape[-1]} channels; these kernels take 1 to {MAX_CHANNELS}")
 
@@ -71,17 +72,34 @@ class _Snake(Function):
         return grad_x, grad_alpha.float()
 
 
+def fuses(x: Tensor, taps: int = 7) -> bool:
+    """Whether there are kernels for the gradient of `x` and a convolution of so many taps."""
+    if not torch.is_grad_enabled() or x.dtype == torch.float64:
+        return False
+    if x.device.type == "cpu":
+        return x.shape[-1] <= MAX_CHANNELS
+    return x.is_cuda and taps == 7 and find_spec("triton") is not None
+
+
 def snake_depthwise_snake(
     x: Tensor, alpha_in: Tensor, weight: Tensor, bias: Tensor, alpha_out: Tensor, dilation: int
 ) -> Tensor:
-    """Differentiable operation of this package on float32 CPU tensors, x [B, T, C], C up to MAX_CHANNELS."""
+    """Differentiable operation of this package, x [B, T, C] of float32, bfloat16 or float16; float32 arithmetic."""
+    if x.is_cuda:
+        from streamcodec_kernels.snake_depthwise_snake import cuda
+
+        return cuda.snake_depthwise_snake(x, alpha_in, weight, bias, alpha_out, dilation)
     _check(x)
-    y: Tensor = _SnakeDepthwiseSnake.apply(x, alpha_in, weight, bias, alpha_out, dilation)
-    return y
+    y: Tensor = _SnakeDepthwiseSnake.apply(x.float(), alpha_in, weight, bias, alpha_out, dilation)
+    return y.to(x.dtype)
 
 
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
-    """Differentiable Snake on float32 CPU tensors, x [..., C], C up to MAX_CHANNELS, alpha [C]."""
+    """Differentiable Snake, x [..., C] of float32, bfloat16 or float16, alpha [C]; float32 arithmetic."""
+    if x.is_cuda:
+        from streamcodec_kernels.snake.autograd import snake as on_cuda
+
+        return on_cuda(x, alpha)
     _check(x)
-    y: Tensor = _Snake.apply(x, alpha)
-    return y
+    y: Tensor = _Snake.apply(x.float(), alpha)
+    return y.to(x.dtype)

@@ -27,10 +27,15 @@ NAMES = ("ours", "opus", "opus-cbr", "encodec", "dac", "mimi", "lyra")
 class Codec(Protocol):
     """One codec at one bitrate."""
 
-    fingerprint: str
-    """Names everything that decides what it makes of a clip: weights, bitrate, version."""
-    codebook_size: int | None
-    """Codes in one codebook, for those codecs whose codes are looked at."""
+    @property
+    def fingerprint(self) -> str:
+        """Names everything that decides what it makes of a clip: weights, bitrate, version."""
+        ...
+
+    @property
+    def codebook_size(self) -> int | None:
+        """Codes in one codebook, for those codecs whose codes are looked at."""
+        ...
 
     def code(self, clip: Clip) -> Coded:
         """Encode and decode one clip."""
@@ -89,7 +94,7 @@ def open_codec(spec: Spec) -> Codec:
     if spec.name == "ours":
         from streamcodec.evaluation.codecs.ours import Ours
 
-        return Ours(spec.path, spec.kbps)
+        return Ours.open(spec.path, spec.kbps)
     if spec.name.startswith("opus"):
         from streamcodec.evaluation.codecs.opus import Opus
 

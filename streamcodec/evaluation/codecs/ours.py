@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from streamcodec.errors import CheckpointError
+from streamcodec import Codec
+from streamcodec.checkpoint import DEFAULT_NAME
 from streamcodec.evaluation.clips import Clip
 from streamcodec.evaluation.codecs.coded import Coded
 from streamcodec.metrics.waveforms import resampled
@@ -22,20 +23,29 @@ class Ours:
     its last bits unused where the codes do not fill a byte.
     """
 
-    def __init__(self, path: str | None, kbps: float, codec: Any = None) -> None:
-        if path is not None and not Path(path).is_file():
-            raise CheckpointError(f"{path} is not a weights file; give the path of a .safetensors file")
-        if codec is None:
-            from streamcodec import Codec  # type: ignore[attr-defined, unused-ignore]
-
-            codec = Codec.load(path)
+    def __init__(self, codec: Codec, kbps: float, identity: str) -> None:
         self._codec = codec
         self.config = codec.config
         self.bitrate_bps = 1000 * kbps
         self.n_codebooks = self.config.codebooks_for(self.bitrate_bps)
         self.codebook_size: int | None = self.config.codebook_size
-        identity = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else codec.model_id
         self.fingerprint = f"ours {_version()} {identity} {self.n_codebooks}"
+
+    @classmethod
+    def open(cls, path: str | None, kbps: float) -> Ours:
+        """Load a weights file, or the bundled one.
+
+        Raises
+        ------
+        CheckpointError
+            The file cannot be used.
+        BitrateError
+            The model does not have this bitrate.
+        """
+        codec = Codec.load(path)
+        weights = Path(path) if path else Path(str(files("streamcodec") / "assets" / DEFAULT_NAME))
+        # model_id names what decodes; the encoder decides as much here.
+        return cls(codec, kbps, hashlib.sha256(weights.read_bytes()).hexdigest())
 
     def code(self, clip: Clip) -> Coded:
         """Encode and decode one clip."""
