@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
@@ -51,6 +52,16 @@ class CpuEngine:
         self._encoder = compile_encoder(config, given, half_weights)
         self._decoder = compile_decoder(config, given, half_weights)
         self._local = threading.local()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Packed weights, which all streams share."""
+        return sum(program.weights.nbytes for program in (self._encoder, self._decoder)) + self.half_bytes
+
+    @property
+    def half_bytes(self) -> int:
+        """Those weights of them that are float16."""
+        return sum(program.half_weights.nbytes for program in (self._encoder, self._decoder))
 
     def encoder_state(self, streams: int = 1) -> Float32:
         """Zeroed state of `streams` encoders, [streams, values]."""
