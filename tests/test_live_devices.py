@@ -1,6 +1,7 @@
 """What can be wrong with sound devices is said in one clear line; a fake PortAudio has all the faults."""
 
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from live_world import transparent_codec
 from streamcodec.audio.devices import CaptureStream, PlaybackStream, find_device, list_devices
 from streamcodec.audio.ring import Ring
 from streamcodec.cli import main
+from streamcodec.cli.loopback import _line
 from streamcodec.errors import DeviceError
 from streamcodec.live import LiveLoopback
 
@@ -233,3 +235,65 @@ def test_options_that_contradict_each_other_are_usage_errors(arguments, says):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert says in result.output
+
+
+@pytest.fixture
+def running_audio(audio, monkeypatch):
+    """Devices whose threads call back every 10 ms, and a codec that costs nothing."""
+
+    def start(stream):
+        def call_back():
+            while stream.active and not audio.unplugged:
+                stream.tick()
+                time.sleep(0.01)
+
+        threading.Thread(target=call_back, daemon=True).start()
+
+    monkeypatch.setattr(FakeStream, "start", start)
+    monkeypatch.setattr("streamcodec.codec.Codec.load", lambda *_, **__: transparent_codec())
+    return audio
+
+
+def test_loopback_prints_every_part_of_the_latency_and_draws_it(running_audio, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install 'streamcodec[eval]')")
+    plot = tmp_path / "latency.png"
+    result = CliRunner().invoke(main, ["loopback", "--seconds", "1.5", "--latency-ms", "20", "--plot", str(plot)])
+    assert result.exit_code == 0, result.output
+    assert "aiming for" in result.output
+    for part in ("capture device", "capture ring", "encode", "jitter buffer", "decode", "playback ring",
+                 "playback device", "mouth to ear", "algorithmic 14.0 ms"):  # fmt: skip
+        assert part in result.output
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_stops_cleanly_and_still_reports(running_audio, monkeypatch):
+    waits = []
+
+    def wait(self, seconds):
+        waits.append(seconds)
+        if len(waits) > 3:
+            raise KeyboardInterrupt
+        time.sleep(0.3)
+        return True
+
+    monkeypatch.setattr("streamcodec.live.session.PumpThread.wait", wait)
+    result = CliRunner().invoke(main, ["loopback", "--json"])
+    assert result.exit_code == 0, result.output
+    assert '"mouth_to_ear"' in result.output
+    assert not [stream for stream in running_audio.streams if stream.active]
+
+
+def test_the_live_line_shows_what_matters(running_audio):
+    loopback = LiveLoopback(transparent_codec())
+    with loopback.running() as running:
+        running.wait(1.5)
+        line = _line(loopback)
+    for word in ("mouth to ear", "p99", "rings", "xruns", "6.00 kbps", "in ", "out "):
+        assert word in line
+
+
+def test_a_call_that_nobody_answers_says_so(running_audio):
+    result = CliRunner().invoke(main, ["call", "--to", "127.0.0.1:9", "--seconds", "0.4"])
+    assert result.exit_code == 0, result.output
+    assert "not encrypted" in result.output
+    assert "nobody answered" in result.output

@@ -178,7 +178,10 @@ class _DeviceStream:
     @property
     def now_s(self) -> float:
         """The clock of the timeline."""
-        return float(self._stream.time)
+        try:
+            return float(self._stream.time)
+        except self._sd.PortAudioError as error:
+            raise self._error("stopped", error) from None
 
     @property
     def latency_ms(self) -> float:

@@ -140,7 +140,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
     click.echo(f"{'ms':22}{'p50':>8}  {'p99':>8}  {'p99.9':>8}  {'max':>8}")
     for name in (
-        "capture_device", "captured_to_encoded", "encode", "waiting_for_decode", "decode", "playback_device",
+        "capture_device", "capture_ring", "encode", "jitter_buffer", "decode", "playback_ring", "playback_device",
         "mouth_to_ear",
     ):  # fmt: skip
         click.echo(row(name.replace("_", " "), report[name]))

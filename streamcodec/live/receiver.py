@@ -71,6 +71,7 @@ class Receiver:
         self.last_mouth_to_ear_ms = math.nan
         self.compute = LatencyHistogram()
         self.waited = LatencyHistogram()
+        self.ring_fill = LatencyHistogram()
         self.mouth_to_ear = LatencyHistogram()
         self._resampler = ShortResampler(codec.sample_rate_hz, playback_hz, codec.frame_samples)
         self._channels = np.zeros((self._resampler.max_out_samples, playback.channels), np.float32)
@@ -223,7 +224,7 @@ class Receiver:
     def _decode(self, waiting: Waiting | None) -> Float32:
         begun = time.perf_counter()
         frame = self.decoder.decode(None if waiting is None else waiting.packet)
-        self.compute.record(1000 * (time.perf_counter() - begun))
+        self.compute.record(1000 * (time.perf_counter() - begun), 1000 * self.frame_s)
         if waiting is None:
             self.concealed_frames += 1
         else:
@@ -235,6 +236,8 @@ class Receiver:
         self._write(self._decode(None))
 
     def _write(self, frame: Float32) -> None:
+        if self._running:
+            self.ring_fill.record(self.ring_ms)
         self._resampler.speed = self.controller.speed
         samples = self._resampler.process(np.ascontiguousarray(frame, np.float32))
         block = self._channels[: len(samples)]

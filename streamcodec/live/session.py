@@ -13,7 +13,6 @@ import numpy as np
 from streamcodec.audio.devices import CaptureStream, PlaybackStream, find_device
 from streamcodec.audio.ring import Ring
 from streamcodec.codec import Codec
-from streamcodec.errors import StreamcodecError
 from streamcodec.live.file_devices import FileDevices
 from streamcodec.live.pipeline import Pipeline
 from streamcodec.live.policy import LatencyPolicy
@@ -99,7 +98,7 @@ class PumpThread:
 
     def __init__(self, devices: Devices | FileDevices, pump: Pump) -> None:
         self.devices, self._pump = devices, pump
-        self.error: StreamcodecError | OSError | None = None
+        self.error: Exception | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamcodec pump", daemon=True)
         self._switch_interval_s = sys.getswitchinterval()
@@ -133,8 +132,8 @@ class PumpThread:
 
         Raises
         ------
-        StreamcodecError
-            What ended it.
+        Exception
+            What ended it: a DeviceError, as a rule.
         """
         self._stop.wait(seconds)
         if self.error is not None:
@@ -168,7 +167,7 @@ class PumpThread:
                 if now_s - started_s > _PATIENCE_S:
                     self.devices.capture.check(_PATIENCE_S)
                     self.devices.playback.check(_PATIENCE_S)
-        except (StreamcodecError, OSError) as error:
+        except Exception as error:  # raised again where someone waits
             self.error = error
         finally:
             self._stop.set()
