@@ -416,7 +416,7 @@ def test_a_damaged_cache_is_computed_anew(plain, tmp_path):
     assert ScoreCache(None).get("00", "ours@1", "x") is None
     blocked = tmp_path / "file"
     blocked.write_text("")
-    ScoreCache(blocked).put("00", Row("c", "x", "speech", 1, 1, 1, {}))
+    ScoreCache(blocked).put("00", Row("c", "x", "speech", RATE_HZ, 1, 1, 1, {}))
 
 
 def test_worker_processes_give_the_same_rows_as_this_one():
