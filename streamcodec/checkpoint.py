@@ -16,9 +16,12 @@ from safetensors.numpy import save
 from streamcodec import architecture as arch
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, ConfigError
+from streamcodec.files import atomic_output
 
 BITSTREAM_VERSION = 1
 DEFAULT_NAME = "default.safetensors"
+
+_DTYPES = ("F16", "F32")
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -64,9 +67,12 @@ def save_checkpoint(path: Path | str, config: CodecConfig, arrays: Arrays, *, ha
     Raises
     ------
     CheckpointError
-        An array is missing, too many, of a wrong shape or not finite.
+        An array is missing, too many, of a wrong shape, not finite, or an alpha that is not positive.
     """
-    stored = {name: np.ascontiguousarray(array, np.float16 if half else np.float32) for name, array in arrays.items()}
+    with np.errstate(over="ignore"):
+        stored = {
+            name: np.ascontiguousarray(array, np.float16 if half else np.float32) for name, array in arrays.items()
+        }
     loaded = {name: array.astype(np.float32) for name, array in stored.items()}
     _check(config, loaded)
     model_id = model_id_of(config, loaded)
@@ -76,10 +82,8 @@ def save_checkpoint(path: Path | str, config: CodecConfig, arrays: Arrays, *, ha
         "bitstream_version": str(BITSTREAM_VERSION),
         "model_id": model_id.hex(),
     }
-    target = Path(path)
-    beside = target.with_name(target.name + ".part")
-    beside.write_bytes(save(stored, metadata))
-    beside.replace(target)
+    with atomic_output(path) as file:
+        file.write(save(stored, metadata))
     return Checkpoint(config, loaded, model_id)
 
 
@@ -109,6 +113,10 @@ def load_checkpoint(path: Path | str | None = None) -> Checkpoint:
             if sorted(file.keys()) != sorted(shapes):
                 odd = sorted(set(file.keys()) ^ set(shapes))[0]
                 raise CheckpointError(f"{place}: array {odd} is missing or unknown")
+            for name in shapes:
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in _DTYPES:
+                    raise CheckpointError(f"{place}: array {name} is {dtype}; it must be float16 or float32")
             arrays = {name: file.get_tensor(name).astype(np.float32) for name in shapes}
     except (SafetensorError, ConfigError, OSError) as error:
         raise CheckpointError(f"{place} is not a usable weights file: {error}") from None
@@ -128,3 +136,5 @@ def _check(config: CodecConfig, arrays: Arrays) -> None:
             raise CheckpointError(f"array {name} is {arrays[name].shape}; this model needs {shapes[name]}")
         if not np.isfinite(arrays[name]).all():
             raise CheckpointError(f"array {name} holds a value that is not finite (in float16 at most 65504)")
+        if name.endswith(".alpha") and not (arrays[name] > 0).all():
+            raise CheckpointError(f"array {name} holds a value that is not positive (in float16 at least 6e-8)")

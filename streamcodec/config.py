@@ -11,6 +11,9 @@ from typing import Any
 
 from streamcodec.errors import BitrateError, ConfigError
 
+_MAX_ENTRIES = 16
+_MAX_HOP_SAMPLES = 65_536
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -70,6 +73,8 @@ class CodecConfig:
             if not isinstance(value, tuple | list) or not value:
                 raise ConfigError(f"{field} is {value!r}; give at least one whole number")
             object.__setattr__(self, field, tuple(value))
+            if len(value) > _MAX_ENTRIES:
+                raise ConfigError(f"{field} has {len(value)} values; give at most {_MAX_ENTRIES}")
             for item in value:
                 self._check_range(field, item, 1, 64)
         for field, low, high in (
@@ -85,6 +90,11 @@ class CodecConfig:
             ("latent_kernel", 1, 63),
         ):
             self._check_range(field, getattr(self, field), low, high)
+        for field in ("causal", "depthwise"):
+            if not isinstance(getattr(self, field), bool):
+                raise ConfigError(f"{field} is {getattr(self, field)!r}; it must be true or false")
+        if self.hop_samples > _MAX_HOP_SAMPLES:
+            raise ConfigError(f"the hop is {self.hop_samples} samples; it must be at most {_MAX_HOP_SAMPLES}")
         if self.codebook_size & (self.codebook_size - 1):
             raise ConfigError(f"codebook_size is {self.codebook_size}; it must be a power of two")
         if self.decoder_width % (1 << len(self.strides)):

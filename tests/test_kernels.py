@@ -14,6 +14,7 @@ from streamcodec_kernels.conv.reference import conv as conv_reference
 from streamcodec_kernels.conv_transpose._numba import conv_transpose
 from streamcodec_kernels.conv_transpose.reference import conv_transpose as conv_transpose_reference
 from streamcodec_kernels.matmul._numba import matmul
+from streamcodec_kernels.matmul._tile import PANEL
 from streamcodec_kernels.matmul.reference import matmul as matmul_reference
 from streamcodec_kernels.nearest_code._numba import nearest_code
 from streamcodec_kernels.nearest_code.reference import nearest_code as nearest_code_reference
@@ -65,15 +66,31 @@ def test_tanh_is_within_3e_7(count: int, seed: int, scale: float) -> None:
 
 
 @drawn
-@given(st.integers(1, 30), st.integers(1, 80), st.integers(1, 80), st.integers(0, 90), seeds)
-def test_matmul_equals_window_by_window(rows: int, depth: int, columns: int, step: int, seed: int) -> None:
-    x, weight, bias = normal(seed, (rows - 1) * step + depth), normal(seed + 1, depth, columns), normal(seed, columns)
-    expected = matmul_reference(x, step, rows, weight, bias)
-    out = poisoned(rows, columns)
+@given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 80), st.integers(1, 140), st.integers(0, 90), seeds)
+def test_matmul_equals_window_by_window(
+    streams: int, rows: int, depth: int, columns: int, step: int, seed: int
+) -> None:
+    x = normal(seed, streams, (rows - 1) * step + depth)
+    weight, bias = normal(seed + 1, depth, columns), normal(seed, columns)
+    expected = np.stack([matmul_reference(one, step, rows, weight, bias) for one in x])
+    out = poisoned(streams, rows, columns)
     matmul(x, step, weight, bias, out)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5 * depth**0.5)
     matmul(x, step, weight, bias, out, accumulate=True)
     np.testing.assert_allclose(out, 2 * expected, rtol=1e-5, atol=2e-5 * depth**0.5)
+
+
+@drawn
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 80), st.integers(1, 4), seeds)
+def test_matmul_with_float16_weights_rounds_nothing_else(
+    streams: int, rows: int, depth: int, panels: int, seed: int
+) -> None:
+    x, weight = normal(seed, streams, rows * depth), normal(seed + 1, depth, panels * PANEL).astype(np.float16)
+    whole, half = poisoned(streams, rows, panels * PANEL), poisoned(streams, rows, panels * PANEL)
+    bias = normal(seed, panels * PANEL)
+    matmul(x, depth, weight.astype(np.float32), bias, whole)
+    matmul(x, depth, weight, bias, half)
+    np.testing.assert_array_equal(half, whole)
 
 
 @drawn

@@ -26,13 +26,19 @@ FLOAT = ir.FloatType()
 INT = ir.IntType(64)
 INT32 = ir.IntType(32)
 
-WIDE_REGISTERS: bool = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+_TRIPLE, _, _features = cpu_target.target_context.codegen().magic_tuple()
+_FEATURES = _features.split(",")
+
+WIDE_REGISTERS: bool = "+avx512f" in _FEATURES
 """Whether the machine compiled for has AVX-512: 32 registers of 16 float32, else 16 of 8 are assumed."""
 
 LANES: int = 16 if WIDE_REGISTERS else 8
 """float32 in one vector register."""
 
 VECTOR = ir.VectorType(FLOAT, LANES)
+HALF_FLOATS: bool = "+f16c" in _FEATURES or _TRIPLE.startswith(("aarch64", "arm64"))
+"""Whether the machine converts float16 in an instruction."""
+
 INDICES = ir.VectorType(INT32, LANES)
 
 cgutils: Any = _cgutils
@@ -42,6 +48,11 @@ intrinsic: Callable[[Callable[..., Any]], Any] = _intrinsic
 
 jit: Callable[[Callable[..., Any]], Any] = numba.njit(nogil=True, error_model="numpy", boundscheck=False)
 """Decorator of every kernel: no Python objects, so other threads run meanwhile."""
+
+inline_jit: Callable[[Callable[..., Any]], Any] = numba.njit(
+    nogil=True, error_model="numpy", boundscheck=False, inline="always"
+)
+"""`jit` for what is called from one place only: part of its caller, not compiled for itself."""
 
 
 def round_up(count: int, multiple: int) -> int:
@@ -109,6 +120,13 @@ class Emitter:
         name = f"llvm.masked.load.v{LANES}f32.p0v{LANES}f32"
         return self.call(name, VECTOR, address, INT32(4), mask, self.constant(0.0))
 
+    def load_half(self, pointer: Any) -> Any:
+        """LANES values from an address of float16 bits."""
+        kind = ir.VectorType(ir.HalfType(), LANES)
+        value = self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()))
+        value.align = 2
+        return self.builder.fpext(value, VECTOR)
+
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
         """LANES values to an address of any alignment; lanes outside the mask are not touched."""
         address = self.builder.bitcast(pointer, VECTOR.as_pointer())
@@ -153,6 +171,14 @@ class Emitter:
             self.builder, start, stop, INT(step) if isinstance(step, int) else step, intp=INT
         ) as (index, _):
             yield index
+
+    def rows(self, count: Any, group: int, body: Callable[[Any, int], None]) -> None:
+        """Run `body(first, rows)` for groups of `group` rows, then for the rest one by one."""
+        whole = self.builder.sub(count, self.builder.urem(count, INT(group)))
+        with self.loop(INT(0), whole, group) as row:
+            body(row, group)
+        with self.loop(whole, count, 1) as row:
+            body(row, 1)
 
     def blocks(self, count: Any, body: Callable[[Any, Any], None]) -> None:
         """Run `body(offset, mask)` for every LANES of `count` values; only a last, short block has a mask."""

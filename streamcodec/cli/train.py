@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from streamcodec.errors import ConfigError, MissingExtraError
+from streamcodec.training.settings import ABLATIONS, TrainSettings
 
 
 def _parsed(text: str) -> tuple[str, Any]:
@@ -30,7 +31,7 @@ def _parsed(text: str) -> tuple[str, Any]:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run; resumes what it holds.")
 @click.option("--preset", help="Shape of the model.  [default: tiny-24k, or that of --init]")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a training setting (repeatable).")
-@click.option("--ablation", help="Start from a named ablation's settings; `list` prints them.")
+@click.option("--ablation", type=click.Choice(list(ABLATIONS)), help="Change what one of the talk's ablations changes.")
 @click.option("--init", type=click.Path(path_type=Path), help="Weights to start from; `default` for the shipped ones.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch.")
@@ -65,12 +66,9 @@ def command(
     from streamcodec.training.memory import keep_freed_memory
     from streamcodec.training.run import Validation, run, validation_sampler_shape
     from streamcodec.training.sampler import CropSampler
-    from streamcodec.training.settings import ABLATIONS, TrainSettings
     from streamcodec.training.trainer import model_config
     from streamcodec.training.world import World
 
-    if ablation is not None and ablation not in ABLATIONS:
-        raise ConfigError(f"ablation {ablation!r} is unknown; choose one of {', '.join(ABLATIONS)}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -87,7 +85,8 @@ def command(
         checkpoint = load_checkpoint(None if str(init) == "default" else init)
         start = CodecModel(checkpoint.config, trainable=True)
         start.load_arrays(checkpoint.arrays)
-        settings = settings.changed({"preset": checkpoint.config.name, "unquantized_steps": 0})
+        shape = {"preset": checkpoint.config.name, "code_dim": checkpoint.config.code_dim}
+        settings = settings.changed(shape | {"unquantized_steps": 0})
     if ablation:
         settings = settings.changed(ABLATIONS[ablation])
     if preset:

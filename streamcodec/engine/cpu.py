@@ -10,9 +10,12 @@ import numpy as np
 from streamcodec.architecture import array_shapes
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16
-from streamcodec.engine.program import Program, aligned_zeros, compile_decoder, compile_encoder
+from streamcodec.engine.program import Program, aligned, compile_decoder, compile_encoder
 from streamcodec.errors import AudioError, BackendError, CheckpointError
-from streamcodec_kernels.program._numba import decode, encode
+from streamcodec_kernels.program._numba import step
+from streamcodec_kernels.program.layout import GROUP_STREAMS
+
+_AS_COMPILED = ("C_CONTIGUOUS", "WRITEABLE")  # else Numba would compile anew, in the middle of a stream
 
 
 class CpuEngine:
@@ -24,6 +27,9 @@ class CpuEngine:
         A causal model.
     weights : mapping of str to array of float32
         Names and shapes: `streamcodec.architecture.array_shapes`.
+    half_weights : bool
+        Round the large matrices to float16: half the memory traffic, a little noise.  Matrices whose values are
+        float16 already are kept so without being asked; that changes nothing.
 
     Raises
     ------
@@ -35,7 +41,7 @@ class CpuEngine:
 
     name = "cpu"
 
-    def __init__(self, config: CodecConfig, weights: Mapping[str, Float32]) -> None:
+    def __init__(self, config: CodecConfig, weights: Mapping[str, Float32], half_weights: bool = False) -> None:
         if not config.causal:
             raise BackendError(f"{config.name} is not causal: it looks ahead and cannot stream; use a causal model")
         self.config = config
@@ -44,9 +50,8 @@ class CpuEngine:
                 found = f"has shape {weights[key].shape}" if key in weights else "is missing"
                 raise CheckpointError(f"array {key} {found}; {config.name} needs shape {shape}")
         given = {key: np.ascontiguousarray(weights[key], np.float32) for key in array_shapes(config)}
-        self._encoder = compile_encoder(config, given)
-        self._decoder = compile_decoder(config, given)
-        self._scratch_values = max(self._encoder.scratch_values, self._decoder.scratch_values)
+        self._encoder = compile_encoder(config, given, half_weights)
+        self._decoder = compile_decoder(config, given, half_weights)
         self._local = threading.local()
 
     def encoder_state(self, streams: int = 1) -> Float32:
@@ -62,24 +67,12 @@ class CpuEngine:
 
         frames: float32 [B, hop_samples].  state: [B, values], advanced.  codes: int16 [B, K], written.
         """
-        config, program = self.config, self._encoder
-        frames = np.ascontiguousarray(frames)
+        program = self._encoder
+        frames = np.require(frames, requirements=_AS_COMPILED)
         self._check(frames, state, codes, program)
         if codes.shape[1] == 0:
             raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
-        encode(
-            frames,
-            state,
-            codes,
-            program.table,
-            program.weights,
-            self._scratch(),
-            config.latent_dim,
-            config.codebook_size,
-            config.code_dim,
-            program.books_at,
-            program.query_at,
-        )
+        self._step(True, frames, state, codes, program)
 
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream.
@@ -87,20 +80,9 @@ class CpuEngine:
         codes: int16 [B, K], K = 0 for a lost frame.  state: [B, values], advanced.  frames: [B, hop_samples], written.
         """
         config, program = self.config, self._decoder
-        codes = np.ascontiguousarray(codes)
+        codes = np.require(codes, requirements=_AS_COMPILED)
         self._check(frames, state, codes, program)
-        if not decode(
-            codes,
-            state,
-            frames,
-            program.table,
-            program.weights,
-            self._scratch(),
-            config.latent_dim,
-            config.codebook_size,
-            config.code_dim,
-            program.books_at,
-        ):
+        if not self._step(False, frames, state, codes, program):
             raise AudioError(
                 f"codes are from {codes.min()} to {codes.max()}; this model has codes 0 to {config.codebook_size - 1}"
             )
@@ -121,11 +103,28 @@ class CpuEngine:
         if codes.shape[1] > config.n_codebooks:
             raise AudioError(f"codes is {codes.shape}; {config.name} has {config.n_codebooks} codebooks")
 
-    def _scratch(self) -> Float32:
+    def _step(self, is_encoder: bool, frames: Float32, state: Float32, codes: Int16, program: Program) -> bool:
+        """Run all streams; false, and nothing done, if a code is not one of the model's."""
+        return bool(
+            step(
+                is_encoder,
+                frames,
+                state,
+                codes,
+                program.settings,
+                program.table,
+                program.weights,
+                program.half_weights,
+                self._scratch(program, len(frames)),
+            )
+        )
+
+    def _scratch(self, program: Program, streams: int) -> Float32:
         """Working memory of the calling thread."""
+        values = program.shared_scratch_values + min(streams, GROUP_STREAMS) * program.stream_scratch_values
         scratch: Float32 | None = getattr(self._local, "scratch", None)
-        if scratch is None:
-            scratch = self._local.scratch = aligned_zeros(self._scratch_values)
+        if scratch is None or scratch.size < values:
+            scratch = self._local.scratch = aligned(np.zeros(values, np.float32))
         return scratch
 
 

@@ -170,7 +170,7 @@ class _Graph:
                     alpha = np.ascontiguousarray(self.weights[f"{name}.alpha"], np.float32)[:, None]
                     sine = self.node("Sin", self.node("Mul", x, self.array(alpha)))
                     square = self.node("Mul", sine, sine)
-                    x = self.node("Add", x, self.node("Mul", square, self.array(1 / alpha)))
+                    x = self.node("Add", x, self.node("Mul", square, self.array((1 / alpha).astype(np.float32))))
                 case Conv():
                     x = self._conv(name, layer, x)
                 case ConvTranspose():

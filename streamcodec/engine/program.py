@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +12,27 @@ from numpy.typing import NDArray
 from streamcodec.architecture import Conv, ConvTranspose, Layer, Residual, Snake, Tanh, decoder_layers, encoder_layers
 from streamcodec.config import CodecConfig
 from streamcodec.errors import BackendError
-from streamcodec_kernels._simd import round_up
+from streamcodec_kernels._simd import HALF_FLOATS, round_up
 from streamcodec_kernels.code_lookup._numba import pack_lookup
 from streamcodec_kernels.conv._numba import pack_conv
 from streamcodec_kernels.conv_transpose._numba import as_conv
 from streamcodec_kernels.matmul._numba import pack, pack_bias
+from streamcodec_kernels.matmul._tile import PANEL
 from streamcodec_kernels.nearest_code._numba import pack_book
-from streamcodec_kernels.program.layout import COLUMN, CONV, RESIDUAL, TANH
+from streamcodec_kernels.program.layout import COLUMN, CONV, RESIDUAL, SETTING, TANH
 from streamcodec_kernels.residual_unit._numba import block_rows
 from streamcodec_kernels.snake._numba import snake_constants
 
 Float32 = NDArray[np.float32]
 Weights = Mapping[str, Float32]
 
+_Number = TypeVar("_Number", bound=np.generic)
+
 _ALIGNMENT = 16
+"""float32 in a cache line."""
+
+HALF_FROM_VALUES = 100_000
+"""Matrices of so many values or more may be kept as float16 where a frame is one row: there reading them is the cost."""
 
 
 @dataclass(frozen=True)
@@ -35,52 +43,58 @@ class Program:
     ----------
     table : array of int64, [operations, columns]
         What to run: `streamcodec_kernels.program.layout`.
+    settings : array of int64
+        Where the rest is: `streamcodec_kernels.program.layout`.
     weights : array of float32
         Everything that the table points to, packed.
-    books_at : int
-        Where the codebooks begin in `weights`.
-    query_at : int
-        Scratch for a codebook's query.
-    state_values, scratch_values : int
-        Lengths of a stream's state and of the scratch vector.
+    half_weights : array of uint16
+        Bits of the matrices that are kept as float16.
+    state_values : int
+        Length of a stream's state.
+    shared_scratch_values, stream_scratch_values : int
+        Length of the scratch vector: a part for all streams together and a part for each.
     """
 
     table: NDArray[np.int64]
+    settings: NDArray[np.int64]
     weights: Float32
-    books_at: int
-    query_at: int
+    half_weights: NDArray[np.uint16]
     state_values: int
-    scratch_values: int
+    shared_scratch_values: int
+    stream_scratch_values: int
 
 
-def compile_encoder(config: CodecConfig, weights: Weights) -> Program:
-    """Waveform to codes."""
-    builder = _Builder(weights)
+def compile_encoder(config: CodecConfig, weights: Weights, half: bool = False) -> Program:
+    """Waveform to codes; `half` rounds large matrices to float16, else only those that lose nothing are kept so."""
+    builder = _Builder(weights, half)
     builder.add_layers("encoder", encoder_layers(config), config.hop_samples, 1)
     names = ("in_weight", "in_bias", "codebook", "out_weight", "out_bias")
     books = [pack_book(*(weights[f"quantizer.{k}.{n}"] for n in names)) for k in range(config.n_codebooks)]
-    return builder.finish(books)
+    return builder.finish(config, books)
 
 
-def compile_decoder(config: CodecConfig, weights: Weights) -> Program:
-    """Codes to waveform."""
-    builder = _Builder(weights)
+def compile_decoder(config: CodecConfig, weights: Weights, half: bool = False) -> Program:
+    """Codes to waveform; `half` as for the encoder."""
+    builder = _Builder(weights, half)
     builder.add_layers("decoder", decoder_layers(config), 1, config.latent_dim)
     names = ("codebook", "out_weight", "out_bias")
     books = [pack_lookup(*(weights[f"quantizer.{k}.{n}"] for n in names)) for k in range(config.n_codebooks)]
-    return builder.finish(books)
+    return builder.finish(config, books)
 
 
 class _Builder:
-    """Collects operations; scratch areas are numbered until their sizes are known."""
+    """Collects operations; scratch areas go by name until their sizes are known."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, half: bool) -> None:
         self.given = weights
+        self.half = half
         self.rows: list[dict[str, int | str]] = []
         self.packed: list[Float32] = []
         self.packed_values = 0
+        self.half_packed: list[NDArray[np.uint16]] = []
+        self.half_values = 0
         self.state_values = 0
-        self.areas = {"activation": 0, "seen": 0, "block": 0}
+        self.areas = {"block": 0, "activation": 0, "inner": 0, "query": 0, "seen": 0}
         self.time = self.channels = 0
 
     def add_layers(self, prefix: str, layers: tuple[Layer, ...], time: int, channels: int) -> None:
@@ -102,28 +116,47 @@ class _Builder:
                 case Residual(body=(_, Conv(depthwise=True), _, _)):
                     self._residual(name, layer)
                 case Residual(body=(_, dilated, _, mix)):
-                    self._conv(*self._arrays(f"{name}.1"), dilated, f"{name}.0", target="block")
-                    self._conv(*self._arrays(f"{name}.3"), mix, f"{name}.2", source="block", accumulate=True)
+                    self._conv(*self._arrays(f"{name}.1"), dilated, f"{name}.0", target="inner")
+                    self._conv(*self._arrays(f"{name}.3"), mix, f"{name}.2", source="inner", accumulate=True)
                 case Tanh():
                     self._add(OP=TANH, SOURCE="activation", ROWS_IN=self.time, CHANNELS_IN=self.channels)
                 case _:
                     raise BackendError(f"the cpu engine cannot run {layer} ({name})")
 
-    def finish(self, books: list[Float32]) -> Program:
+    def finish(self, config: CodecConfig, books: list[Float32]) -> Program:
         """Place the scratch areas and join all weights."""
+        self._reserve("activation", config.latent_dim)
+        self._reserve("query", config.code_dim)
         starts, at = {}, 0
         for area, values in self.areas.items():
             starts[area] = at
             at += round_up(values, _ALIGNMENT)
+        shared = starts["activation"]
+        stream = (at - shared) | _ALIGNMENT  # an odd number of cache lines: streams do not evict each other
         table = np.zeros((len(self.rows), len(COLUMN)), np.int64)
         for row, op in zip(table, self.rows, strict=True):
             for name, value in op.items():
                 row[COLUMN[name]] = starts[value] if isinstance(value, str) else value
-        books_at = self.packed_values
-        packed = np.concatenate([*self.packed, *books])
-        weights = aligned_zeros(packed.size)
-        weights[:] = packed
-        return Program(table, weights, books_at, starts["seen"], self.state_values, at)
+        settings = np.zeros(len(SETTING), np.int64)
+        for name, number in (
+            ("STREAM", stream),
+            ("ACTIVATION", starts["activation"]),
+            ("QUERY", starts["query"]),
+            ("LATENT", config.latent_dim),
+            ("CODES", config.codebook_size),
+            ("DIMENSION", config.code_dim),
+            ("BOOKS", self.packed_values),
+        ):
+            settings[SETTING[name]] = number
+        return Program(
+            table,
+            settings,
+            aligned(np.concatenate([*self.packed, *books])),
+            aligned(np.concatenate([np.zeros(0, np.uint16), *self.half_packed])),
+            self.state_values,
+            shared,
+            stream,
+        )
 
     def _arrays(self, name: str) -> tuple[Float32, Float32]:
         return self.given[f"{name}.weight"], self.given[f"{name}.bias"]
@@ -140,6 +173,17 @@ class _Builder:
         self.packed.append(np.pad(values, (0, -len(values) % _ALIGNMENT)))
         self.packed_values += len(self.packed[-1])
         return at
+
+    def _pack_matrix(self, values: Float32) -> tuple[bool, int]:
+        """Append a packed matrix, as float16 where that is meant or loses nothing; returns whether, and the offset."""
+        if HALF_FLOATS and len(values) >= HALF_FROM_VALUES:
+            halves = values.astype(np.float16)
+            if self.half or np.array_equal(halves.astype(np.float32), values):
+                at = self.half_values
+                self.half_packed.append(np.pad(halves.view(np.uint16), (0, -len(halves) % (2 * _ALIGNMENT))))
+                self.half_values += len(self.half_packed[-1])
+                return True, at
+        return False, self._pack(values)
 
     def _keep(self, values: int) -> int:
         """Make room in the state; returns the offset."""
@@ -164,6 +208,8 @@ class _Builder:
         history = conv.history_rows * conv.in_channels
         taps = conv.kernel if conv.dilation > 1 else 1
         packed, biases = pack_conv(weight, conv.dilation), pack_bias(bias)
+        may_be_half = rows == 1 and conv.out_channels % PANEL == 0
+        half, matrix_at = self._pack_matrix(packed) if may_be_half else (False, self._pack(packed))
         self._reserve("seen", history + self.time * conv.in_channels)
         self._reserve(target, rows * conv.out_channels)
         self._add(
@@ -178,7 +224,8 @@ class _Builder:
             HISTORY=history,
             STATE=self._keep(history),
             SNAKE=self._snake(snake),
-            WEIGHT=self._pack(packed),
+            HALF=int(half),
+            WEIGHT=matrix_at,
             BIAS=self._pack(biases),
             ZEROS=self._pack(np.zeros_like(biases)),
             FIRST=max(0, conv.stride - conv.span) * conv.in_channels,
@@ -227,8 +274,10 @@ class _Builder:
         )
 
 
-def aligned_zeros(values: int) -> Float32:
-    """Zeros that begin at a cache line."""
-    raw = np.zeros(values + _ALIGNMENT, np.float32)
-    start = (-raw.ctypes.data // raw.itemsize) % _ALIGNMENT
-    return raw[start : start + values]
+def aligned(values: NDArray[_Number]) -> NDArray[_Number]:
+    """A copy that begins at a cache line."""
+    line = _ALIGNMENT * 4 // values.itemsize
+    raw = np.zeros(values.size + line, values.dtype)
+    start = (-raw.ctypes.data // raw.itemsize) % line
+    raw[start : start + values.size] = values
+    return raw[start : start + values.size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +58,8 @@ class TorchEngine:
     def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
         """Encode one frame of every stream; see `Engine.encode_step`."""
         advanced = self._tensor(state)
-        latent = self.model.encoder.step(self._tensor(frames).unsqueeze(-1), advanced)
+        samples = torch.from_numpy(frames.copy()).to(self.device)  # a copy, as what is read-only cannot be a tensor
+        latent = self.model.encoder.step(samples.unsqueeze(-1), advanced)
         codes[:] = self.model.quantizer.encode(latent, codes.shape[1])[:, 0].cpu().numpy()
         self._write_back(advanced, state)
 
@@ -65,9 +67,8 @@ class TorchEngine:
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream; see `Engine.decode_step`."""
         advanced = self._tensor(state)
-        latent = self.model.quantizer.decode(
-            torch.from_numpy(codes).long().unsqueeze(1).to(self.device), self.config.latent_dim
-        )
+        index = torch.from_numpy(codes.astype(np.int64)).to(self.device)
+        latent = self.model.quantizer.decode(index.unsqueeze(1), self.config.latent_dim)
         frames[:] = self.model.decoder.step(latent, advanced)[..., 0].cpu().numpy()
         self._write_back(advanced, state)
 

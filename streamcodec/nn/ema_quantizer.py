@@ -66,6 +66,8 @@ class EmaCodebook(nn.Module):
         if dist.is_initialized():
             dist.all_reduce(count)
             dist.all_reduce(total)
+        if not bool(torch.isfinite(total).all()):
+            return
         mass = self.uses * self.decay
         self.uses.copy_(mass + (1 - self.decay) * count)
         average = (self.vectors * mass[:, None] + (1 - self.decay) * total) / self.uses.clamp_min(1e-5)[:, None]

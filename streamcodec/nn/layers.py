@@ -14,17 +14,13 @@ from streamcodec import architecture as arch
 from streamcodec.errors import AudioError, ConfigError
 from streamcodec_kernels.snake_depthwise_snake import autograd as fused
 
+_TINY = 1e-24  # so that a channel whose weights are all zero stays zero
 _RESIDUAL_GAIN = 0.2  # of a residual branch before training, so that a deep stack does not grow
 
 
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
     """Snake activation x + sin^2(alpha x) / alpha (Ziyin et al. 2020, eq. 3).  x: [..., C].  alpha: [C], > 0."""
     return x + torch.sin(alpha * x).square() / alpha
-
-
-def _fuses(x: Tensor) -> bool:
-    """Whether the fused training kernels apply: a gradient is wanted on the CPU."""
-    return x.device.type == "cpu" and torch.is_grad_enabled() and x.dtype != torch.float64
 
 
 def depthwise_taps(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, rows: int) -> Tensor:
@@ -50,7 +46,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to [B, T, C]."""
         alpha = self.log_alpha.exp()
-        return fused.snake(x.float(), alpha) if _fuses(x) else snake(x, alpha)
+        return fused.snake(x, alpha) if fused.fuses(x) else snake(x, alpha)
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
         """Apply to the next rows."""
@@ -86,7 +82,7 @@ class _WeightNormed(nn.Module):
         """The weight to compute with."""
         if self.length is None:
             return self.direction
-        norm = self.direction.square().sum(self._dims, keepdim=True).sqrt()
+        norm = (self.direction.square().sum(self._dims, keepdim=True) + _TINY).sqrt()
         return self.direction * (self.length / norm)
 
     @torch.no_grad()
@@ -122,7 +118,8 @@ class Conv(nn.Module):
         layer = self.layer
         if self.causal:
             self._require_whole_blocks(x)
-            return self._valid(F.pad(x, (0, 0, layer.span - layer.stride, 0)))
+            past = layer.span - layer.stride
+            return self._valid(F.pad(x, (0, 0, past, 0)) if past > 0 else x[:, -past:])
         pad = (layer.stride + 1) // 2 if layer.stride > 1 else (layer.span - 1) // 2
         return self._valid(F.pad(x, (0, 0, pad, pad)))
 
@@ -143,7 +140,7 @@ class Conv(nn.Module):
     def _valid(self, x: Tensor) -> Tensor:
         """Convolve without padding."""
         layer = self.layer
-        weight = self.weight().to(x.dtype)
+        weight: Tensor = self.weight().to(x.dtype)
         bias = self.bias.to(x.dtype)
         stride, dilation = layer.stride, layer.dilation
         rows = (x.shape[1] - layer.span) // stride + 1
@@ -154,11 +151,12 @@ class Conv(nn.Module):
         if layer.kernel == 1 and stride == 1:
             return F.linear(x, weight[0].t(), bias)
         if layer.kernel == 2 * stride and dilation == 1:
-            blocks = x[:, : (rows + 1) * stride].unflatten(1, (rows + 1, stride)).flatten(2)
+            blocks = x[:, : (rows + 1) * stride].reshape(x.shape[0], rows + 1, stride * layer.in_channels)
             window = torch.cat([blocks[:, :-1], blocks[:, 1:]], 2)
             return F.linear(window, weight.flatten(0, 1).t(), bias)
         if layer.out_channels < layer.in_channels and stride == 1:
-            product = F.linear(x, weight.permute(0, 2, 1).flatten(0, 1)).unflatten(2, (layer.kernel, -1))
+            product = F.linear(x, weight.permute(0, 2, 1).flatten(0, 1))
+            product = product.view(*x.shape[:2], layer.kernel, layer.out_channels)
             y = bias + product[:, :rows, 0]
             for j in range(1, layer.kernel):
                 y = y + product[:, j * dilation : j * dilation + rows, j]
@@ -169,7 +167,7 @@ class Conv(nn.Module):
     def _taps(self, x: Tensor, rows: int) -> Tensor:
         """What each tap sees: [kernel, B, rows, C]."""
         layer = self.layer
-        reach = (rows - 1) * layer.stride + 1
+        reach = max(0, (rows - 1) * layer.stride + 1)
         starts = [j * layer.dilation for j in range(layer.kernel)]
         return torch.stack([x[:, start : start + reach : layer.stride] for start in starts])
 
@@ -205,14 +203,14 @@ class ConvTranspose(nn.Module):
     def _overlap_add(self, x: Tensor) -> Tensor:
         """Sum of shifted products, at least T * stride rows and all that reach past them."""
         layer = self.layer
-        weight = self.weight().to(x.dtype)
+        weight: Tensor = self.weight().to(x.dtype)
         blocks = -(-layer.kernel // layer.stride)
         padded = F.pad(weight, (0, 0, 0, blocks * layer.stride - layer.kernel))
-        product = F.linear(x, padded.flatten(1).t()).unflatten(2, (blocks, layer.stride * layer.out_channels))
+        product = F.linear(x, padded.flatten(1).t()).view(*x.shape[:2], blocks, layer.stride * layer.out_channels)
         y = F.pad(product[:, :, 0], (0, 0, 0, blocks - 1))
         for j in range(1, blocks):
             y = y + F.pad(product[:, :, j], (0, 0, j, blocks - 1 - j))
-        y = y.unflatten(2, (layer.stride, layer.out_channels)).flatten(1, 2)
+        y = y.reshape(x.shape[0], y.shape[1] * layer.stride, layer.out_channels)
         return y[:, : x.shape[1] * layer.stride + layer.history_rows]
 
 
@@ -232,16 +230,19 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a whole clip, [B, T, C]."""
         conv = self.dilated
-        if _fuses(x) and conv.layer.depthwise and conv.causal:
+        if conv.layer.depthwise and conv.causal and fused.fuses(x, conv.layer.kernel):
             alphas = self.snake_in.log_alpha.exp(), self.snake_out.log_alpha.exp()
-            inner = fused.snake_depthwise_snake(x, alphas[0], conv.weight(), conv.bias, alphas[1], conv.layer.dilation)
+            constants = alphas[0], conv.weight(), conv.bias, alphas[1]
+            inner = fused.snake_depthwise_snake(x, *constants, conv.layer.dilation)
         else:
             inner = self.snake_out(conv(self.snake_in(x)))
-        return x + self.mix(inner)
+        mixed: Tensor = self.mix(inner)
+        return x + mixed
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
         """Map the next rows."""
-        return x + self.mix(self.snake_out(self.dilated.step(self.snake_in(x), state)))
+        mixed: Tensor = self.mix(self.snake_out(self.dilated.step(self.snake_in(x), state)))
+        return x + mixed
 
 
 Module = Snake | Tanh | Conv | ConvTranspose | Residual
@@ -279,13 +280,15 @@ class Stack(nn.Sequential):
 
     def init_state(self, streams: int) -> Tensor:
         """Zeroed state of `streams` streams, [B, values]."""
-        return torch.zeros(streams, self.state_values, device=next(self.parameters()).device)
+        parameter = next(self.parameters(), None)
+        return torch.zeros(streams, self.state_values, device=None if parameter is None else parameter.device)
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
         """Map the next rows of B streams; `state` [B, values] is advanced."""
         at = 0
         for module, (rows, channels) in zip(self, self._state_shapes(), strict=True):
             size = rows * channels
-            x = module.step(x, state[:, at : at + size].unflatten(1, (rows, channels)))  # type: ignore[operator]
+            own = state[:, at : at + size].view(state.shape[0], rows, channels)
+            x = module.step(x, own)  # type: ignore[operator]
             at += size
         return x

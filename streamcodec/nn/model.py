@@ -14,6 +14,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError
 from streamcodec.nn.ema_quantizer import EmaCodebook
 from streamcodec.nn.layers import Conv, ConvTranspose, Residual, Snake, Stack
+from streamcodec.nn.passthrough import pass_through
 from streamcodec.nn.quantizer import FactorizedCodebook, Quantized, ResidualVQ
 
 
@@ -41,9 +42,8 @@ class CodecModel(nn.Module):
             ]
         )
         self.decoder = Stack(arch.decoder_layers(config), config.causal, trainable)
-        waveform_conv = self.decoder[-2]
-        assert isinstance(waveform_conv, Conv)
-        waveform_conv.weight.scale(0.1)  # starts well inside tanh
+        if trainable and config.causal:
+            pass_through(self.encoder, self.quantizer, self.decoder)
 
     def encode_latent(self, waveform: Tensor) -> Tensor:
         """Latent [B, F, latent] of a waveform [B, T]."""

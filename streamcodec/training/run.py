@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from streamcodec.checkpoint import save_checkpoint
+from streamcodec.errors import MissingExtraError
 from streamcodec.nn.model import CodecModel
 from streamcodec.training import losses
 from streamcodec.training.resume import load_state, save_state
@@ -79,8 +80,10 @@ class Log:
         self.path = folder / "metrics.jsonl"
         self.writer = None
         if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ModuleNotFoundError:
+                raise MissingExtraError("tensorboard", "train") from None
             self.writer = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
 
     def record(self, kind: str, step: int, numbers: dict[str, float]) -> None:
@@ -91,6 +94,11 @@ class Log:
         if self.writer is not None:
             for name, value in numbers.items():
                 self.writer.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Write out what TensorBoard has not written yet."""
+        if self.writer is not None:
+            self.writer.close()  # type: ignore[no-untyped-call]
 
 
 def run(
@@ -163,6 +171,8 @@ def run(
             break
     if first:
         keep()
+    if log is not None:
+        log.close()
     return trainer
 
 

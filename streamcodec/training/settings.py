@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
@@ -12,6 +13,23 @@ from streamcodec.errors import ConfigError
 
 QUANTIZERS = ("factorized", "ema")
 PRECISIONS = ("float32", "bfloat16")
+
+_KINDS = {int: "whole number", float: "finite number", bool: "true or false", str: "word", tuple: "list"}
+_SHARES = ("quantizer_dropout", "lost_clips", "reseed_until", "final_learning_rate_share", "ema_decay")
+_COUNTS_AND_WEIGHTS = (
+    "seed",
+    "warmup_steps",
+    "unquantized_steps",
+    "reseed_steps",
+    "adversarial_from_step",
+    "mel_weight",
+    "spectral_weight",
+    "waveform_weight",
+    "codebook_weight",
+    "commitment_weight",
+    "adversarial_weight",
+    "feature_weight",
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,8 @@ class TrainSettings:
     seed : int
         Decides initial weights, crops, augmentations and dropout.
     unquantized_steps : int
-        First steps without the quantiser; then its codebooks are seeded from what they will see.
+        First steps without the quantiser; then its codebooks are seeded from what they will see.  0: the quantiser
+        takes part from the start, with the codebooks that it has.
     reseed_steps : int
         Unused codes are replaced this often, until `reseed_until` of the schedule; 0: never.
     quantizer, code_dim : str, int
@@ -105,7 +124,10 @@ class TrainSettings:
     log_steps: int = 50
 
     def __post_init__(self) -> None:
+        if not isinstance(self.discriminators, tuple | list):
+            raise ConfigError(f"discriminators is {self.discriminators!r}; give a list of scale, period, stft")
         object.__setattr__(self, "discriminators", tuple(self.discriminators))
+        self._check_kinds()
         for name, allowed in (
             ("quantizer", QUANTIZERS),
             ("precision", PRECISIONS),
@@ -116,12 +138,29 @@ class TrainSettings:
         for name in ("steps", "batch", "crop_frames", "code_dim", "validate_steps", "log_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("quantizer_dropout", "lost_clips", "reseed_until", "final_learning_rate_share"):
+        for name in ("learning_rate", "discriminator_learning_rate", "gradient_clip"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
-        unknown = set(self.discriminators) - {"scale", "period", "stft"}
+        for name in _COUNTS_AND_WEIGHTS:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        unknown = sorted(str(kind) for kind in self.discriminators if kind not in ("scale", "period", "stft"))
         if unknown:
-            raise ConfigError(f"discriminator {sorted(unknown)[0]!r} is unknown; choose from scale, period, stft")
+            raise ConfigError(f"discriminator {unknown[0]!r} is unknown; choose from scale, period, stft")
+
+    def _check_kinds(self) -> None:
+        """Each value is of the kind of its default; a whole number will do for a fraction."""
+        for field in fields(self):
+            value, default = getattr(self, field.name), field.default
+            kind = type(default)
+            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+                object.__setattr__(self, field.name, value)
+            if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+                raise ConfigError(f"{field.name} is {value!r}; give a {_KINDS[kind]}, such as {default!r}")
 
     @property
     def adversarial(self) -> bool:
@@ -141,8 +180,14 @@ class TrainSettings:
 
     @classmethod
     def from_json(cls, text: str) -> TrainSettings:
-        """Build from JSON."""
-        return cls().changed(json.loads(text))
+        """Build from JSON that `to_json` wrote; a value that it lacks has its default."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"the training settings are not JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"the training settings are a {type(data).__name__}; they must be an object")
+        return cls().changed(data)
 
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

@@ -75,7 +75,7 @@ class Trainer:
         self.model = CodecModel(self.config, trainable=True, quantizer=settings.quantizer).to(world.device)
         if settings.freeze_encoder:
             self.model.encoder.requires_grad_(False)
-            self.model.quantizer.requires_grad_(False)
+            self.model.quantizer.requires_grad_(False).eval()
         self.optimizer = self._adam(self.model, settings.learning_rate)
         self.discriminators: Discriminators | None = None
         self.discriminator_optimizer: torch.optim.Optimizer | None = None
@@ -114,7 +114,7 @@ class Trainer:
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
         wave = wave.to(self.world.device, non_blocking=True)
         quantize = self.step >= settings.unquantized_steps
-        if quantize and self.step == settings.unquantized_steps and not settings.freeze_encoder:
+        if 0 < self.step == settings.unquantized_steps and not settings.freeze_encoder:
             self._seed_codebooks(torch.ones_like(self.uses, dtype=torch.bool))
         share = draws.learning_rate_share(settings, self.step)
         _set_rate(self.optimizer, settings.learning_rate * share)
@@ -133,7 +133,7 @@ class Trainer:
         self.optimizer.zero_grad()
         total.backward()
         terms["gradient"] = self._apply(self.optimizer, self.model, settings.gradient_clip)
-        self.recent = torch.cat([latent.detach().float().flatten(0, 1), self.recent])[:_RECENT_ROWS]
+        self._remember(latent.detach().float())
         self._follow(quantized)
         self.step += 1
         self._reseed()
@@ -215,6 +215,12 @@ class Trainer:
             for k, row in enumerate(self.uses):
                 row += torch.bincount(quantized.codes[..., k].flatten(), minlength=row.numel())
 
+    def _remember(self, latent: Tensor) -> None:
+        """Keep the latents of all processes, unless some are not finite, for seeding codes."""
+        rows = self.world.gather(latent).flatten(0, 1)
+        if bool(torch.isfinite(rows).all()):
+            self.recent = torch.cat([rows, self.recent])[:_RECENT_ROWS]
+
     def _reseed(self) -> None:
         """Replace codes that nobody used since the counts were last cleared."""
         every = self.settings.reseed_steps
@@ -268,7 +274,22 @@ class Trainer:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; discriminators that it lacks start fresh."""
+        """Go on from `state`; discriminators that it lacks start fresh.
+
+        Raises
+        ------
+        ConfigError
+            The state is of another model or of other discriminators.
+        """
+        try:
+            self._load_state(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ConfigError(
+                f"the run cannot go on with these settings; begin another one, if need be with --init ({reason})"
+            ) from None
+
+    def _load_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average = {name: value.to(self.world.device) for name, value in state["average"].items()}
@@ -280,8 +301,20 @@ class Trainer:
             self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
 
     def load_model(self, model: CodecModel) -> None:
-        """Start from another model's weights, with fresh optimisers."""
-        self.model.load_state_dict(model.state_dict())
+        """Start from another model's weights, with fresh optimisers.
+
+        Raises
+        ------
+        ConfigError
+            It is a model of another shape.
+        """
+        try:
+            self.model.load_state_dict(model.state_dict())
+        except RuntimeError:
+            raise ConfigError(
+                f"the weights to start from are of {model.config.to_json()}; these settings make a model of "
+                f"{self.config.to_json()}"
+            ) from None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
 

@@ -57,6 +57,14 @@ class World:
             dist.broadcast(tensor, 0)
         return tensor
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Rows of all processes, in the order of their ranks; every process has as many."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
     def leave(self) -> None:
         """Part from the others."""
         if self.size > 1 and dist.is_initialized():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamcodec_kernels._cache import cached_jit
-from streamcodec_kernels._simd import LANES, flat, jit
+from streamcodec_kernels._simd import LANES, flat, inline_jit
 from streamcodec_kernels.matmul._numba import matmul_windows, pack, pack_bias
 
 
@@ -22,7 +22,7 @@ def pack_lookup(
     return np.concatenate([codebook.reshape(-1), pack(out_weight), pack_bias(out_bias)])
 
 
-@jit
+@inline_jit
 def lookup_codes(
     chosen: Any, scratch: Any, latent_at: int, latent: int, codes: int, dimension: int, weights: Any, weights_at: int
 ) -> None:
@@ -49,6 +49,9 @@ def lookup_codes(
             latent_at,
             0,
             True,
+            1,
+            0,
+            0,
         )
         book_at = bias_at + lane_latent
 

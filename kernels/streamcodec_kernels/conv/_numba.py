@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamcodec_kernels._cache import cached_jit
-from streamcodec_kernels._simd import copy_values, flat, jit
+from streamcodec_kernels._simd import copy_values, flat, inline_jit
 from streamcodec_kernels.matmul._numba import matmul_windows, pack, pack_bias
 from streamcodec_kernels.snake._numba import snake_rows
 
@@ -21,7 +21,7 @@ def pack_conv(weight: NDArray[np.float32], dilation: int) -> NDArray[np.float32]
     return np.concatenate([pack(tap) for tap in weight])
 
 
-@jit
+@inline_jit
 def windows_step(
     scratch: Any,
     source_at: int,
@@ -46,33 +46,40 @@ def windows_step(
     copy_values(state, state_at, scratch, seen_at + values, history)
 
 
-@jit
+@inline_jit
 def tap_products(
     scratch: Any,
     seen_at: int,
     step: int,
     rows: int,
-    weights: Any,
-    weight_at: int,
+    matrix: Any,
+    matrix_at: int,
     depth: int,
     columns: int,
+    weights: Any,
     bias_at: int,
+    zeros_at: int,
     out_at: int,
     accumulate: bool,
     taps: int,
     tap_step: int,
     tap_weights: int,
-    zeros_at: int,
+    streams: int,
+    seen_stream: int,
+    out_stream: int,
 ) -> None:
-    """Sum of `taps` matrix products, each `tap_step` values further into what is seen; the bias counts once."""
+    """Sum of `taps` matrix products, each `tap_step` values further into what is seen; the bias counts once.
+
+    The packed matrix is matrix[matrix_at:], float32 or float16 bits; the bias and as many zeros are in `weights`.
+    """
     for tap in range(taps):
         matmul_windows(
             scratch,
             seen_at + tap * tap_step,
             step,
             rows,
-            weights,
-            weight_at + tap * tap_weights,
+            matrix,
+            matrix_at + tap * tap_weights,
             depth,
             columns,
             weights,
@@ -81,6 +88,9 @@ def tap_products(
             out_at,
             columns,
             accumulate or tap > 0,
+            streams,
+            seen_stream,
+            out_stream,
         )
 
 
@@ -102,13 +112,17 @@ def _run(
         0,
         depth,
         columns,
+        weights,
         bias_at,
+        zeros_at,
         out_at,
         False,
         taps,
         tap_step,
         tap_weights,
-        zeros_at,
+        1,
+        0,
+        0,
     )
 
 

@@ -9,8 +9,23 @@ from numba import types
 from numpy.typing import NDArray
 
 from streamcodec_kernels._cache import cached_jit
-from streamcodec_kernels._simd import FLOAT, INDICES, INT, INT32, LANES, Emitter, flat, intrinsic, ir, jit, round_up
+from streamcodec_kernels._simd import (
+    FLOAT,
+    INDICES,
+    INT,
+    INT32,
+    LANES,
+    Emitter,
+    flat,
+    inline_jit,
+    intrinsic,
+    ir,
+    round_up,
+)
 from streamcodec_kernels.matmul._numba import matmul_windows, pack, pack_bias, packed_size
+
+SEARCH_VECTORS = 4
+"""Vectors of codes that the search scores side by side."""
 
 
 def pack_codebook(codebook: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,21 +50,28 @@ def search(typing: Any, query: Any, query_at: Any, codes: Any, codes_at: Any, co
         width = builder.and_(builder.add(count, INT(LANES - 1)), INT(-LANES))
         best, best_index = emit.variable(lowest), emit.variable(lanes)
 
-        def block(at: Any, mask: Any) -> None:
-            total = emit.variable(emit.constant(0.0))
+        def some_codes(at: Any, mask: Any, vectors: int) -> None:
+            totals = [emit.variable(emit.constant(0.0)) for _ in range(vectors)]
             with emit.loop(INT(0), dimension, 1) as d:
-                part = emit.load(emit.at(book, builder.add(builder.mul(d, width), at)))
                 value = emit.splat(builder.load(emit.at(values, d)))
-                builder.store(emit.fma(value, part, builder.load(total)), total)
-            score = builder.load(total)
-            if mask is not None:
-                score = builder.select(mask, score, lowest)
-            better = builder.fcmp_ordered(">", score, builder.load(best))
-            index = builder.add(emit.splat(builder.trunc(at, INT32)), lanes)
-            builder.store(builder.select(better, score, builder.load(best)), best)
-            builder.store(builder.select(better, index, builder.load(best_index)), best_index)
+                parts = emit.at(book, builder.add(builder.mul(d, width), at))
+                for v, total in enumerate(totals):
+                    part = emit.load(emit.at(parts, v * LANES))
+                    builder.store(emit.fma(value, part, builder.load(total)), total)
+            for v, total in enumerate(totals):
+                score = builder.load(total)
+                if mask is not None:
+                    score = builder.select(mask, score, lowest)
+                better = builder.fcmp_ordered(">", score, builder.load(best))
+                index = builder.add(emit.splat(builder.trunc(builder.add(at, INT(v * LANES)), INT32)), lanes)
+                builder.store(builder.select(better, score, builder.load(best)), best)
+                builder.store(builder.select(better, index, builder.load(best_index)), best_index)
 
-        emit.blocks(count, block)
+        grouped = builder.and_(count, INT(-SEARCH_VECTORS * LANES))
+        with emit.loop(INT(0), grouped, SEARCH_VECTORS * LANES) as at:
+            some_codes(at, None, SEARCH_VECTORS)
+        with emit.loop(grouped, count, LANES) as at:
+            some_codes(at, emit.mask(builder.sub(count, at)), 1)
         scores, indices = builder.load(best), builder.load(best_index)
         top, top_index = ir.Constant(FLOAT, float("-inf")), INT32(0)
         for lane in range(LANES):
@@ -90,11 +112,12 @@ def pack_book(
     return np.concatenate(parts)
 
 
-@jit
+@inline_jit
 def nearest_codes(
     scratch: Any,
     residual_at: int,
     query_at: int,
+    stream_step: int,
     latent: int,
     codes: int,
     dimension: int,
@@ -102,15 +125,16 @@ def nearest_codes(
     weights_at: int,
     chosen: Any,
 ) -> None:
-    """Fill `chosen` from scratch[residual_at:], which ends as what no code explains.
+    """Fill `chosen`, [streams, K], from each stream's scratch[residual_at:], which ends as what no code explains.
 
-    scratch[query_at:] is used for `dimension` values.
+    Streams are `stream_step` values apart; a stream's scratch[query_at:] is used for `dimension` values.
     """
+    streams, books = chosen.shape
     lane_dimension = (dimension + LANES - 1) // LANES * LANES
     lane_codes = (codes + LANES - 1) // LANES * LANES
     lane_latent = (latent + LANES - 1) // LANES * LANES
     in_at = weights_at
-    for k in range(chosen.size):
+    for k in range(books):
         in_bias_at = in_at + latent * (lane_dimension if dimension > 1 else 1)
         book_at = in_bias_at + lane_dimension
         out_at = book_at + dimension * lane_codes
@@ -130,11 +154,16 @@ def nearest_codes(
             query_at,
             0,
             False,
+            streams,
+            stream_step,
+            stream_step,
         )
-        code = search(scratch, query_at, weights, book_at, codes, dimension)
-        chosen[k] = code
-        for d in range(dimension):
-            scratch[query_at + d] = weights[book_at + d * lane_codes + code]
+        for stream in range(streams):
+            query = query_at + stream * stream_step
+            code = search(scratch, query, weights, book_at, codes, dimension)
+            chosen[stream, k] = code
+            for d in range(dimension):
+                scratch[query + d] = weights[book_at + d * lane_codes + code]
         matmul_windows(
             scratch,
             query_at,
@@ -150,13 +179,16 @@ def nearest_codes(
             residual_at,
             0,
             True,
+            streams,
+            stream_step,
+            stream_step,
         )
         in_at = out_bias_at + lane_latent
 
 
 @cached_jit
 def _run(scratch: Any, latent: int, codes: int, dimension: int, weights: Any, chosen: Any) -> None:
-    nearest_codes(scratch, 0, latent, latent, codes, dimension, weights, 0, chosen)
+    nearest_codes(scratch, 0, latent, 0, latent, codes, dimension, weights, 0, chosen)
 
 
 def nearest_code(
@@ -179,4 +211,4 @@ def nearest_code(
     arrays = (in_weight, in_bias, codebook, out_weight, out_bias)
     weights = np.concatenate([pack_book(*(array[k] for array in arrays)) for k in range(books)])
     scratch = np.concatenate([flat(latent), np.empty(dimension, np.float32)])
-    _run(scratch, latent.size, size, dimension, weights, codes)
+    _run(scratch, latent.size, size, dimension, weights, codes[None])

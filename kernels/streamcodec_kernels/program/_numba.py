@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from streamcodec_kernels._cache import cached_jit
-from streamcodec_kernels._simd import copy_values, jit
+from streamcodec_kernels._simd import copy_values, inline_jit
 from streamcodec_kernels.code_lookup._numba import lookup_codes
 from streamcodec_kernels.conv._numba import tap_products, windows_step
 from streamcodec_kernels.nearest_code._numba import nearest_codes
-from streamcodec_kernels.program.layout import COLUMN, RESIDUAL, TANH
+from streamcodec_kernels.program.layout import COLUMN, GROUP_STREAMS, RESIDUAL, SETTING, TANH
 from streamcodec_kernels.residual_unit._numba import residual_unit_step
 from streamcodec_kernels.tanh._numba import tanh_values
 
@@ -25,6 +25,7 @@ _COLUMNS_OUT = COLUMN["COLUMNS_OUT"]
 _HISTORY = COLUMN["HISTORY"]
 _STATE = COLUMN["STATE"]
 _SNAKE = COLUMN["SNAKE"]
+_HALF = COLUMN["HALF"]
 _WEIGHT = COLUMN["WEIGHT"]
 _BIAS = COLUMN["BIAS"]
 _ZEROS = COLUMN["ZEROS"]
@@ -42,107 +43,132 @@ _DEPTHWISE = COLUMN["DEPTHWISE"]
 _DEPTHWISE_BIAS = COLUMN["DEPTHWISE_BIAS"]
 _SNAKE2 = COLUMN["SNAKE2"]
 
+_STREAM = SETTING["STREAM"]
+_ACTIVATION = SETTING["ACTIVATION"]
+_QUERY = SETTING["QUERY"]
+_LATENT = SETTING["LATENT"]
+_CODES = SETTING["CODES"]
+_DIMENSION = SETTING["DIMENSION"]
+_BOOKS = SETTING["BOOKS"]
 
-@jit
-def _run(table: Any, scratch: Any, state: Any, weights: Any) -> None:
-    for i in range(table.shape[0]):
-        op = table[i]
-        if op[_OP] == RESIDUAL:
-            residual_unit_step(
-                scratch,
-                op[_SOURCE],
-                op[_SEEN],
-                op[_BLOCK],
-                op[_ROWS_IN],
-                op[_CHANNELS_IN],
-                op[_KERNEL],
-                op[_DILATION],
-                op[_BLOCK_ROWS],
-                state,
-                op[_STATE],
-                weights,
-                op[_SNAKE],
-                op[_DEPTHWISE],
-                op[_DEPTHWISE_BIAS],
-                op[_SNAKE2],
-                op[_WEIGHT],
-                op[_BIAS],
-            )
-        elif op[_OP] == TANH:
-            tanh_values(scratch, op[_SOURCE], op[_ROWS_IN] * op[_CHANNELS_IN])
-        else:
+
+@inline_jit
+def _residual_units(op: Any, scratch: Any, states: Any, weights: Any, streams: int, stream_step: int) -> None:
+    for stream in range(streams):
+        residual_unit_step(
+            scratch,
+            op[_SOURCE] + stream * stream_step,
+            op[_SEEN],
+            op[_BLOCK],
+            op[_ROWS_IN],
+            op[_CHANNELS_IN],
+            op[_KERNEL],
+            op[_DILATION],
+            op[_BLOCK_ROWS],
+            states[stream],
+            op[_STATE],
+            weights,
+            op[_SNAKE],
+            op[_DEPTHWISE],
+            op[_DEPTHWISE_BIAS],
+            op[_SNAKE2],
+            op[_WEIGHT],
+            op[_BIAS],
+        )
+
+
+@inline_jit
+def _products(op: Any, scratch: Any, matrix: Any, weights: Any, streams: int, stream_step: int) -> None:
+    tap_products(
+        scratch,
+        op[_SEEN] + op[_FIRST],
+        op[_STEP],
+        op[_ROWS_OUT],
+        matrix,
+        op[_WEIGHT],
+        op[_DEPTH],
+        op[_COLUMNS_OUT],
+        weights,
+        op[_BIAS],
+        op[_ZEROS],
+        op[_TARGET],
+        op[_ACCUMULATE] != 0,
+        op[_TAPS],
+        op[_TAP_STEP],
+        op[_TAP_WEIGHTS],
+        streams,
+        stream_step,
+        stream_step,
+    )
+
+
+@inline_jit
+def _layer(op: Any, weights: Any, half_weights: Any, scratch: Any, states: Any, streams: int, stream_step: int) -> None:
+    if op[_OP] == RESIDUAL:
+        _residual_units(op, scratch, states, weights, streams, stream_step)
+    elif op[_OP] == TANH:
+        for stream in range(streams):
+            tanh_values(scratch, op[_SOURCE] + stream * stream_step, op[_ROWS_IN] * op[_CHANNELS_IN])
+    else:
+        for stream in range(streams):
             windows_step(
                 scratch,
-                op[_SOURCE],
+                op[_SOURCE] + stream * stream_step,
                 op[_ROWS_IN] * op[_CHANNELS_IN],
                 op[_CHANNELS_IN],
-                op[_SEEN],
+                op[_SEEN] + stream * stream_step,
                 op[_HISTORY],
-                state,
+                states[stream],
                 op[_STATE],
                 weights,
                 op[_SNAKE],
             )
-            tap_products(
-                scratch,
-                op[_SEEN] + op[_FIRST],
-                op[_STEP],
-                op[_ROWS_OUT],
-                weights,
-                op[_WEIGHT],
-                op[_DEPTH],
-                op[_COLUMNS_OUT],
-                op[_BIAS],
-                op[_TARGET],
-                op[_ACCUMULATE] != 0,
-                op[_TAPS],
-                op[_TAP_STEP],
-                op[_TAP_WEIGHTS],
-                op[_ZEROS],
-            )
+        if op[_HALF]:
+            _products(op, scratch, half_weights, weights, streams, stream_step)
+        else:
+            _products(op, scratch, weights, weights, streams, stream_step)
 
 
 @cached_jit
-def encode(
+def step(
+    is_encoder: bool,
     frames: Any,
     states: Any,
     codes: Any,
+    settings: Any,
     table: Any,
     weights: Any,
+    half_weights: Any,
     scratch: Any,
-    latent: int,
-    size: int,
-    dimension: int,
-    books_at: int,
-    query_at: int,
-) -> None:
-    """Encode one frame of each stream: frames [B, hop], states [B, values], codes [B, K], written."""
-    for b in range(frames.shape[0]):
-        copy_values(scratch, 0, frames[b], 0, frames.shape[1])
-        _run(table, scratch, states[b], weights)
-        nearest_codes(scratch, 0, query_at, latent, size, dimension, weights, books_at, codes[b])
-
-
-@cached_jit
-def decode(
-    codes: Any,
-    states: Any,
-    frames: Any,
-    table: Any,
-    weights: Any,
-    scratch: Any,
-    latent: int,
-    size: int,
-    dimension: int,
-    books_at: int,
 ) -> bool:
-    """Decode one frame of each stream, codes [B, K] to frames [B, hop]; false, and nothing done, if a code is none."""
-    for b in range(codes.shape[0]):
-        for k in range(codes.shape[1]):
-            if codes[b, k] < 0 or codes[b, k] >= size:
-                return False
-    for b in range(codes.shape[0]):
-        lookup_codes(codes[b], scratch, 0, latent, size, dimension, weights, books_at)
-        _run(table, scratch, states[b], weights)
-        copy_values(frames[b], 0, scratch, 0, frames.shape[1])
+    """Advance streams by one frame: frames [B, hop] to codes [B, K], or the other way.
+
+    False, and nothing done, if a code to decode is none.  Two directions in one function, so that the kernels are
+    compiled once.  Streams go through the network GROUP_STREAMS at a time.
+    """
+    stream_step, start, books_at = settings[_STREAM], settings[_ACTIVATION], settings[_BOOKS]
+    latent, size, dimension = settings[_LATENT], settings[_CODES], settings[_DIMENSION]
+    if not is_encoder:
+        for stream in range(codes.shape[0]):
+            for k in range(codes.shape[1]):
+                if codes[stream, k] < 0 or codes[stream, k] >= size:
+                    return False
+    for first in range(0, frames.shape[0], GROUP_STREAMS):
+        streams = min(GROUP_STREAMS, frames.shape[0] - first)
+        some_frames, some_states = frames[first : first + streams], states[first : first + streams]
+        some_codes = codes[first : first + streams]
+        for stream in range(streams):
+            at = start + stream * stream_step
+            if is_encoder:
+                copy_values(scratch, at, some_frames[stream], 0, frames.shape[1])
+            else:
+                lookup_codes(some_codes[stream], scratch, at, latent, size, dimension, weights, books_at)
+        for i in range(table.shape[0]):
+            _layer(table[i], weights, half_weights, scratch, some_states, streams, stream_step)
+        if is_encoder:
+            query_at = settings[_QUERY]
+            nearest_codes(scratch, start, query_at, stream_step, latent, size, dimension, weights, books_at, some_codes)
+        else:
+            for stream in range(streams):
+                copy_values(some_frames[stream], 0, scratch, start + stream * stream_step, frames.shape[1])
     return True

@@ -10,6 +10,9 @@ from __future__ import annotations
 CONV, RESIDUAL, TANH = range(3)
 """Operations, column OP."""
 
+GROUP_STREAMS = 8
+"""Streams that run together, operation by operation: as many as a second-level cache holds."""
+
 COLUMNS = (
     "OP",
     "SOURCE",  # scratch: input
@@ -23,7 +26,8 @@ COLUMNS = (
     "HISTORY",  # values
     "STATE",  # state: history
     "SNAKE",  # weights: constants of the Snake before, or -1
-    "WEIGHT",  # weights: packed matrix
+    "HALF",  # CONV: whether the packed matrix is float16
+    "WEIGHT",  # weights, or half weights: packed matrix
     "BIAS",  # weights
     "ZEROS",  # weights: zeros as long as the bias
     "FIRST",  # CONV: values of SEEN before the first window
@@ -44,3 +48,17 @@ COLUMNS = (
 
 COLUMN = {name: i for i, name in enumerate(COLUMNS)}
 """Number of each column."""
+
+SETTINGS = (
+    "STREAM",  # scratch: values from one stream's areas to the next one's
+    "ACTIVATION",  # scratch: where a frame, or its latent, begins and ends
+    "QUERY",  # scratch: a codebook's query
+    "LATENT",  # values
+    "CODES",  # of a codebook
+    "DIMENSION",  # of a code
+    "BOOKS",  # weights: codebooks
+)
+"""Names of the numbers of a program that are not of one operation, in order."""
+
+SETTING = {name: i for i, name in enumerate(SETTINGS)}
+"""Number of each setting."""

@@ -9,8 +9,9 @@ from numba import types
 from numpy.typing import NDArray
 
 from streamcodec_kernels._cache import cached_jit
-from streamcodec_kernels._simd import INT, Emitter, copy_values, flat, intrinsic, jit
-from streamcodec_kernels.matmul._numba import TILE_ROWS, matmul_windows, pack, pack_bias
+from streamcodec_kernels._simd import INT, Emitter, copy_values, flat, inline_jit, intrinsic
+from streamcodec_kernels.matmul._numba import matmul_windows, pack, pack_bias
+from streamcodec_kernels.matmul._tile import TILE_ROWS
 from streamcodec_kernels.snake._numba import emit_snake, snake_constants, snake_rows
 
 BLOCK_VALUES = 2048
@@ -53,11 +54,12 @@ def depthwise_snake_rows(
         gains = emit.at(rates, channel_count)
         stride = builder.mul(dilation, channel_count)
 
-        def block(channel: Any, mask: Any) -> None:
-            bias, rate, gain = (emit.load(emit.at(pointer, channel), mask) for pointer in (biases, rates, gains))
+        def some_rows(row: Any, count: int) -> None:
+            first = builder.mul(row, channel_count)
 
-            def some_rows(row: Any, count: int) -> None:
-                at = builder.add(builder.mul(row, channel_count), channel)
+            def block(channel: Any, mask: Any) -> None:
+                bias, rate, gain = (emit.load(emit.at(pointer, channel), mask) for pointer in (biases, rates, gains))
+                at = builder.add(first, channel)
                 sums = [emit.variable(bias) for _ in range(count)]
                 with emit.loop(INT(0), kernel, 1) as tap:
                     weight = emit.load(emit.at(taps, builder.add(builder.mul(tap, channel_count), channel)), mask)
@@ -69,20 +71,16 @@ def depthwise_snake_rows(
                     result = emit_snake(emit, builder.load(total), rate, gain)
                     emit.store(result, emit.at(target, builder.add(at, builder.mul(channel_count, INT(i)))), mask)
 
-            groups = builder.and_(row_count, INT(-4))
-            with emit.loop(INT(0), groups, 4) as row:
-                some_rows(row, 4)
-            with emit.loop(groups, row_count, 1) as row:
-                some_rows(row, 1)
+            emit.blocks(channel_count, block)
 
-        emit.blocks(channel_count, block)
+        emit.rows(row_count, 4, some_rows)
         return context.get_dummy_value()
 
     arguments = (x, x_at, out, out_at, rows, channels, kernel, dilation, weights, weight_at, bias_at, constants_at)
     return types.void(*arguments), generate
 
 
-@jit
+@inline_jit
 def residual_unit_step(
     scratch: Any,
     x_at: int,
@@ -142,6 +140,9 @@ def residual_unit_step(
             x_at + at,
             channels,
             True,
+            1,
+            0,
+            0,
         )
     copy_values(state, state_at, scratch, seen_at + rows * channels, history)
 

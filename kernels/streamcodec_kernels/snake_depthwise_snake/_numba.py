@@ -11,7 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
-_BLOCK = 1024
+BLOCK = 1024
+"""Values that are worked on at once; a row of channels must fit."""
+
 _INV_PI = 1.0 / math.pi
 _PI_HIGH = 3.140625
 _PI_LOW = math.pi - _PI_HIGH
@@ -47,7 +49,7 @@ def _sin_cos(z):
 def _snake_block(x, alpha, out):
     for i in range(x.shape[0]):
         sin, _ = _sin_cos(alpha[i] * x[i])
-        out[i] = x[i] + sin * sin * alpha[i + _BLOCK]
+        out[i] = x[i] + sin * sin * alpha[i + BLOCK]
 
 
 @_jit
@@ -56,7 +58,7 @@ def _snake_backward_block(x, alpha, grad_out, grad_x, grad_alpha):
         sin, cos = _sin_cos(alpha[i] * x[i])
         twice = np.float32(2.0) * sin * cos
         g = grad_out[i]
-        inverse = alpha[i + _BLOCK]
+        inverse = alpha[i + BLOCK]
         grad_x[i] = g + g * twice
         grad_alpha[i] += g * inverse * (x[i] * twice - sin * sin * inverse)
 
@@ -71,14 +73,14 @@ def _tap_block(weight, u, out):
 def _seven_taps_block(w, u0, u1, u2, u3, u4, u5, u6, out):
     for i in range(out.shape[0]):
         out[i] = (
-            w[i + 7 * _BLOCK]
+            w[i + 7 * BLOCK]
             + w[i] * u0[i]
-            + w[i + _BLOCK] * u1[i]
-            + w[i + 2 * _BLOCK] * u2[i]
-            + w[i + 3 * _BLOCK] * u3[i]
-            + w[i + 4 * _BLOCK] * u4[i]
-            + w[i + 5 * _BLOCK] * u5[i]
-            + w[i + 6 * _BLOCK] * u6[i]
+            + w[i + BLOCK] * u1[i]
+            + w[i + 2 * BLOCK] * u2[i]
+            + w[i + 3 * BLOCK] * u3[i]
+            + w[i + 4 * BLOCK] * u4[i]
+            + w[i + 5 * BLOCK] * u5[i]
+            + w[i + 6 * BLOCK] * u6[i]
         )
 
 
@@ -90,7 +92,7 @@ def _add_block(x, out):
 
 @_jit
 def _block_length(channels):
-    return channels * max(1, _BLOCK // channels)
+    return channels * max(1, BLOCK // channels)
 
 
 @_jit
@@ -103,10 +105,10 @@ def _repeat(vector, out):
 @_jit
 def _repeat_alpha(alpha):
     """Alpha and its inverse, one block each."""
-    out = np.zeros(2 * _BLOCK, np.float32)
+    out = np.zeros(2 * BLOCK, np.float32)
     length = _block_length(alpha.shape[0])
     _repeat(alpha, out[:length])
-    _repeat(np.float32(1.0) / alpha, out[_BLOCK : _BLOCK + length])
+    _repeat(np.float32(1.0) / alpha, out[BLOCK : BLOCK + length])
     return out
 
 
@@ -114,13 +116,13 @@ def _repeat_alpha(alpha):
 def _repeat_taps(weight, bias, backwards):
     """The taps and then the bias, one block each."""
     kernel = weight.shape[0]
-    out = np.zeros((kernel + 1) * _BLOCK, np.float32)
+    out = np.zeros((kernel + 1) * BLOCK, np.float32)
     length = _block_length(bias.shape[0])
     for j in range(kernel):
         tap = weight[kernel - 1 - j] if backwards else weight[j]
-        _repeat(tap, out[j * _BLOCK : j * _BLOCK + length])
+        _repeat(tap, out[j * BLOCK : j * BLOCK + length])
     if not backwards:
-        _repeat(bias, out[kernel * _BLOCK : kernel * _BLOCK + length])
+        _repeat(bias, out[kernel * BLOCK : kernel * BLOCK + length])
     return out
 
 
@@ -142,9 +144,9 @@ def _convolve_block(taps, kernel, u, at, step, out):
             out,
         )
         return
-    out[:] = taps[kernel * _BLOCK : kernel * _BLOCK + n]
+    out[:] = taps[kernel * BLOCK : kernel * BLOCK + n]
     for j in range(kernel):
-        _tap_block(taps[j * _BLOCK : j * _BLOCK + n], u[at + j * step : at + j * step + n], out)
+        _tap_block(taps[j * BLOCK : j * BLOCK + n], u[at + j * step : at + j * step + n], out)
 
 
 @_jit
@@ -156,7 +158,7 @@ def _fold(values, channels, out):
 
 @_jit
 def forward(x, alpha_in, weight, bias, alpha_out, dilation, v, y):
-    """Fill v and y from x, float32 [B, T, C] each, C up to 1024, as the package describes."""
+    """Fill v and y from x, float32 [B, T, C] each, C up to BLOCK, as the package describes."""
     clips, rows, channels = x.shape
     kernel = weight.shape[0]
     length = _block_length(channels)

@@ -1,7 +1,8 @@
-"""Torch autograd functions over the Numba kernels, for float32 tensors on the CPU."""
+"""Torch autograd functions: over the Numba kernels on the CPU, over the Triton kernels on CUDA."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -9,6 +10,16 @@ from torch import Tensor
 from torch.autograd import Function
 
 from streamcodec_kernels.snake_depthwise_snake import _numba
+
+MAX_CHANNELS: int = _numba.BLOCK
+"""What the kernels take at most: a row must fit into a block."""
+
+
+def _check(x: Tensor) -> None:
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"x is {x.dtype} on {x.device}; these kernels take float32 or less on the CPU or on CUDA")
+    if not 1 <= x.shape[-1] <= MAX_CHANNELS:
+        raise ValueError(f"x has {x.shape[-1]} channels; these kernels take 1 to {MAX_CHANNELS}")
 
 
 class _SnakeDepthwiseSnake(Function):
@@ -61,15 +72,34 @@ class _Snake(Function):
         return grad_x, grad_alpha.float()
 
 
+def fuses(x: Tensor, taps: int = 7) -> bool:
+    """Whether there are kernels for the gradient of `x` and a convolution of so many taps."""
+    if not torch.is_grad_enabled() or x.dtype == torch.float64:
+        return False
+    if x.device.type == "cpu":
+        return x.shape[-1] <= MAX_CHANNELS
+    return x.is_cuda and taps == 7 and find_spec("triton") is not None
+
+
 def snake_depthwise_snake(
     x: Tensor, alpha_in: Tensor, weight: Tensor, bias: Tensor, alpha_out: Tensor, dilation: int
 ) -> Tensor:
-    """Differentiable operation of this package on float32 CPU tensors, x [B, T, C]."""
-    y: Tensor = _SnakeDepthwiseSnake.apply(x, alpha_in, weight, bias, alpha_out, dilation)
-    return y
+    """Differentiable operation of this package, x [B, T, C] of float32, bfloat16 or float16; float32 arithmetic."""
+    if x.is_cuda:
+        from streamcodec_kernels.snake_depthwise_snake import cuda
+
+        return cuda.snake_depthwise_snake(x, alpha_in, weight, bias, alpha_out, dilation)
+    _check(x)
+    y: Tensor = _SnakeDepthwiseSnake.apply(x.float(), alpha_in, weight, bias, alpha_out, dilation)
+    return y.to(x.dtype)
 
 
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
-    """Differentiable Snake on float32 CPU tensors, x [..., C], alpha [C]."""
-    y: Tensor = _Snake.apply(x, alpha)
-    return y
+    """Differentiable Snake, x [..., C] of float32, bfloat16 or float16, alpha [C]; float32 arithmetic."""
+    if x.is_cuda:
+        from streamcodec_kernels.snake.autograd import snake as on_cuda
+
+        return on_cuda(x, alpha)
+    _check(x)
+    y: Tensor = _Snake.apply(x.float(), alpha)
+    return y.to(x.dtype)

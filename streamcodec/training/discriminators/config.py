@@ -33,7 +33,7 @@ class DiscriminatorConfig:
         A field out of range, or nothing switched on.
     """
 
-    rates: tuple[int, ...] = (1,)
+    rates: tuple[int, ...] = (1, 2, 4)
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     windows: tuple[int, ...] = (2048, 1024, 512)
     bands: tuple[tuple[float, float], ...] = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))

@@ -1,0 +1,52 @@
+"""What the live verbs share: a line in the terminal that keeps up, and a way to stop."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from streamcodec.live.session import Devices, PumpThread
+
+_REFRESH_S = 0.2
+_BARS = " ▁▂▃▄▅▆▇█"
+_FLOOR_DB = -60.0
+
+buffer_option = click.option(
+    "--buffer-ms", type=click.FloatRange(2, 500), default=40.0, show_default=True, help="Buffer to ask of each device."
+)
+input_device_option = click.option("--input-device", metavar="DEVICE", help="Number or part of a name.")
+output_device_option = click.option("--output-device", metavar="DEVICE", help="Number or part of a name.")
+seconds_option = click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after so long.")
+
+
+def meter(peak: float) -> str:
+    """A level as a bar of one character, 60 dB high."""
+    level_db = 20 * math.log10(peak) if peak > 0 else _FLOOR_DB
+    return _BARS[round(min(max(1 - level_db / _FLOOR_DB, 0.0), 1.0) * (len(_BARS) - 1))]
+
+
+def device_line(devices: Devices) -> str:
+    """Say what runs, once."""
+    capture, playback = devices.capture, devices.playback
+    return (
+        f"{capture.device.name} ({capture.rate_hz} Hz) -> {playback.device.name} ({playback.rate_hz} Hz); Ctrl-C stops"
+    )
+
+
+def run_until_stopped(running: PumpThread, seconds: float | None, line: Callable[[], str]) -> None:
+    """Show `line()` five times a second on stderr, where that is a terminal, until time is up or Ctrl-C."""
+    live = sys.stderr.isatty()
+    ends_s = time.monotonic() + seconds if seconds else float("inf")
+    try:
+        while (left_s := ends_s - time.monotonic()) > 0 and running.wait(min(_REFRESH_S, left_s)):
+            if live:
+                click.echo(f"\r\033[K{line()}", nl=False, err=True)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if live:
+            click.echo(err=True)

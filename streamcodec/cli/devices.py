@@ -1,0 +1,30 @@
+"""`streamcodec devices`: the sound devices that can be chosen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from streamcodec.audio.devices import list_devices
+from streamcodec.cli._options import json_option, print_json
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    """List sound devices: the number or a part of the name selects one in loopback and call."""
+    found = list_devices()
+    if as_json:
+        print_json({"devices": [asdict(device) for device in found]})
+        return
+    if not found:
+        click.echo("No sound devices here; loopback --output FILE works without.")
+    for device in found:
+        default = ", ".join(
+            kind for kind, is_it in (("input", device.default_input), ("output", device.default_output)) if is_it
+        )
+        click.echo(
+            f"{device.number:3}  {device.name} ({device.host_api})  in {device.input_channels}, "
+            f"out {device.output_channels}, {device.default_rate_hz} Hz{f'  [default {default}]' if default else ''}"
+        )

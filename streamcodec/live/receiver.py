@@ -1,0 +1,267 @@
+"""From packets to the playback ring: jitter buffer, decoding, concealment, and a bound on what is held."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
+from streamcodec.codec import Codec
+from streamcodec.engine import Float32
+from streamcodec.live.jitter import Arrival, JitterBuffer, Waiting
+from streamcodec.live.latency import LatencyHistogram
+from streamcodec.live.policy import HoldController, LatencyPolicy
+from streamcodec.live.resampler import ShortResampler
+
+_IDLE_AFTER_S = 1.0
+_STALE_CALLBACK_S = 0.1
+_TRACKED_FRAMES = 256
+
+
+class Receiver:
+    """Decodes packets into a playback ring so that it is never dry and the audio held never exceeds a cap.
+
+    Parameters
+    ----------
+    codec : Codec
+        Model.
+    playback : Ring
+        Emptied by the device; every channel gets the same.
+    playback_hz : int
+        Rate of the device.
+    policy : LatencyPolicy
+        How much to hold.
+    timeline : Timeline, optional
+        When played samples are in the air.
+
+    Attributes
+    ----------
+    decoded_frames, concealed_frames, coarse_frames, dropped_frames : int
+        Decoded from packets; made up; decoded from a coarse copy; taken out to stay under the cap.
+    underflows : int
+        How often the device found too little while packets came.
+    arrivals : dict of Arrival to int
+        What became of the packets.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        playback: Ring,
+        playback_hz: int,
+        policy: LatencyPolicy,
+        *,
+        timeline: Timeline | None = None,
+    ) -> None:
+        self.codec, self.playback, self.playback_hz, self.policy = codec, playback, playback_hz, policy
+        self.decoder = codec.decoder()
+        self.timeline = timeline or Timeline(playback_hz)
+        self.frame_s = codec.frame_samples / codec.sample_rate_hz
+        self.controller = HoldController(policy, self.frame_s)
+        self.jitter = JitterBuffer(math.ceil(policy.cap_ms / 1000 / self.frame_s) + 64)
+        self.decoded_frames = self.concealed_frames = self.coarse_frames = 0
+        self.dropped_frames = 0
+        self.arrivals = dict.fromkeys(Arrival, 0)
+        self.underflows = 0
+        self.level = 0.0
+        self.max_held_ms = 0.0
+        self.last_mouth_to_ear_ms = math.nan
+        self.compute = LatencyHistogram()
+        self.waited = LatencyHistogram()
+        self.mouth_to_ear = LatencyHistogram()
+        self._resampler = ShortResampler(codec.sample_rate_hz, playback_hz, codec.frame_samples)
+        self._channels = np.zeros((self._resampler.max_out_samples, playback.channels), np.float32)
+        fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(codec.frame_samples) + 0.5) / codec.frame_samples)
+        self._fade_in: Float32 = fade.astype(np.float32)
+        self._silence = np.zeros(codec.frame_samples, np.float32)
+        self._running = False
+        self._last_arrival_s = -math.inf
+        self._made_up = 0  # concealed frames that stand for none yet
+        self._underflows = playback.underflows
+        self._tracked_at = [0.0] * _TRACKED_FRAMES
+        self._tracked_captured_s = [0.0] * _TRACKED_FRAMES
+        self._tracked = self._resolved = 0
+        needed_ms = policy.cap_ms + 2000 * self.frame_s
+        if playback.capacity_samples < needed_ms * playback_hz / 1000:
+            raise ValueError(
+                f"the playback ring holds {playback.capacity_samples} samples; the cap takes {needed_ms:g} ms"
+            )
+
+    @staticmethod
+    def ring_samples(policy: LatencyPolicy, playback_hz: int) -> int:
+        """Samples of a playback ring that is large enough for a policy."""
+        return math.ceil((policy.cap_ms + 200) * playback_hz / 1000)
+
+    @property
+    def delay_ms(self) -> float:
+        """Delay of the filter that sets the speed."""
+        return self._resampler.delay_ms
+
+    @property
+    def ring_ms(self) -> float:
+        """Decoded audio that waits for the device."""
+        return 1000 * self.playback.readable_samples / self.playback_hz
+
+    @property
+    def held_ms(self) -> float:
+        """All audio that waits here, packets included."""
+        return self.ring_ms + 1000 * self.frame_s * max(0, self.jitter.span_frames - self._made_up)
+
+    def push(
+        self, sequence: int, packet: bytes, now_s: float, *, captured_s: float = math.nan, coarse: bool = False
+    ) -> Arrival:
+        """Take a packet; `coarse` marks a copy at a lower bitrate, of use only where the packet itself is lost."""
+        if not self._running:
+            if coarse:
+                return Arrival.LATE
+            self._start(sequence, now_s)
+        arrival = self.jitter.put(sequence, Waiting(packet, coarse, now_s, captured_s))
+        if coarse:
+            return arrival
+        self.arrivals[arrival] += 1
+        if arrival is Arrival.JUMP:
+            self.controller.restart()
+        if arrival in (Arrival.STORED, Arrival.IMPROVED, Arrival.JUMP):
+            self._last_arrival_s = now_s
+            self.controller.arrived(sequence, self._slack_ms(sequence, now_s), now_s)
+        return arrival
+
+    def pump(self, now_s: float) -> int:
+        """Decode what is due at `now_s`; how many frames went to the playback ring."""
+        self._notice_underflow()
+        self._resolve()
+        if not self._running:
+            while self.ring_ms < self.controller.reserve_ms:
+                self._write(self._silence)
+            return 0
+        if now_s - self._last_arrival_s > _IDLE_AFTER_S:
+            self._running = False
+            return 0
+        frames = 0
+        if self.held_ms > self.policy.cap_ms:
+            frames += self._drop()
+        while self.ring_ms < self.controller.ready_ms and self.jitter.has_next:
+            self._play(now_s)
+            frames += 1
+        while self.ring_ms < self.controller.reserve_ms:
+            self._play(now_s)
+            frames += 1
+        self.max_held_ms = max(self.max_held_ms, self.held_ms)
+        return frames
+
+    def _start(self, sequence: int, now_s: float) -> None:
+        """Begin with silence up to the target, so that the first packet is as early as the others will be."""
+        self._running = True
+        self._made_up = 0
+        self.jitter.restart(sequence)
+        self.controller.restart()
+        missing_ms = self.controller.target_ms - self._slack_ms(sequence, now_s)
+        for _ in range(max(0, round(missing_ms / 1000 / self.frame_s * 8))):
+            self._write(self._silence[: len(self._silence) // 8])
+
+    def _slack_ms(self, sequence: int, now_s: float) -> float:
+        """How long until the device needs the first sample of a frame."""
+        waiting_s = (
+            self.playback.readable_samples / self.playback_hz
+            + self._resampler.delay_samples / self.codec.sample_rate_hz
+        )
+        since_s = now_s - self.timeline.last_called_s
+        since_s = since_s if 0 <= since_s < _STALE_CALLBACK_S else 0.0
+        frames_before = max(0, sequence - self.jitter.next_sequence - self._made_up)
+        return 1000 * (waiting_s - since_s + frames_before * self.frame_s)
+
+    def _play(self, now_s: float) -> None:
+        """Bring one more frame to the ring: the next packet, or what can be made up for it."""
+        jitter = self.jitter
+        if not jitter.has_next and not jitter.span_frames:
+            self._made_up += 1
+            self._conceal()
+            return
+        self._settle()
+        waiting = jitter.take()
+        if waiting is None:
+            self._conceal()
+            return
+        self._made_up = 0
+        self.waited.record(1000 * (now_s - waiting.arrived_s))
+        self._track(waiting.captured_s)
+        self._write(self._decode(waiting))
+
+    def _settle(self) -> None:
+        """Go past missing frames that were made up before anyone knew which they were."""
+        while self._made_up and not self.jitter.has_next and self.jitter.span_frames:
+            self._made_up -= 1
+            self.jitter.skip(1)
+
+    def _drop(self) -> int:
+        """Take out the oldest packets down to the target: the one due fades into the one that is played instead."""
+        self._settle()
+        excess = math.floor((self.held_ms - self.controller.target_ms) / 1000 / self.frame_s)
+        excess = min(excess, self.jitter.span_frames - 1)
+        if excess < 1:
+            return 0
+        oldest = self._decode(self.jitter.take())
+        self.jitter.skip(excess - 1)
+        waiting = self.jitter.take()
+        newest = self._decode(waiting)
+        if waiting is not None:
+            self._track(waiting.captured_s)
+        self._write(oldest + self._fade_in * (newest - oldest))
+        self._made_up = 0
+        self.dropped_frames += excess
+        self.controller.shifted(-1000 * self.frame_s * excess)
+        return 1
+
+    def _decode(self, waiting: Waiting | None) -> Float32:
+        begun = time.perf_counter()
+        frame = self.decoder.decode(None if waiting is None else waiting.packet)
+        self.compute.record(1000 * (time.perf_counter() - begun))
+        if waiting is None:
+            self.concealed_frames += 1
+        else:
+            self.decoded_frames += 1
+            self.coarse_frames += waiting.coarse
+        return frame
+
+    def _conceal(self) -> None:
+        self._write(self._decode(None))
+
+    def _write(self, frame: Float32) -> None:
+        self._resampler.speed = self.controller.speed
+        samples = self._resampler.process(np.ascontiguousarray(frame, np.float32))
+        block = self._channels[: len(samples)]
+        block[:] = samples[:, None]
+        self.playback.write(block)
+        self.level = float(np.abs(frame).max())
+
+    def _notice_underflow(self) -> None:
+        underflows = self.playback.underflows
+        if underflows != self._underflows and self._running:
+            self.underflows += underflows - self._underflows
+            self.controller.underflowed()
+        self._underflows = underflows
+
+    def _track(self, captured_s: float) -> None:
+        """Remember where the frame that is about to be written begins in the playback ring."""
+        if math.isnan(captured_s) or self._tracked - self._resolved >= _TRACKED_FRAMES:
+            return
+        slot = self._tracked % _TRACKED_FRAMES
+        self._tracked_at[slot] = self.playback.written_samples + self._resampler.pending_outputs
+        self._tracked_captured_s[slot] = captured_s
+        self._tracked += 1
+
+    def _resolve(self) -> None:
+        """Record the delay from air to air of the frames that the device has taken since."""
+        played = self.playback.read_samples
+        while self._resolved < self._tracked:
+            slot = self._resolved % _TRACKED_FRAMES
+            if self._tracked_at[slot] >= played:
+                return
+            heard_s = self.timeline.time_of(self._tracked_at[slot])
+            if not math.isnan(heard_s):
+                self.last_mouth_to_ear_ms = 1000 * (heard_s - self._tracked_captured_s[slot])
+                self.mouth_to_ear.record(self.last_mouth_to_ear_ms)
+            self._resolved += 1

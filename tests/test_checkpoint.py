@@ -1,0 +1,200 @@
+"""Checkpoints: what is written is what is loaded, and nothing else loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from network_reference import random_weights
+from safetensors.numpy import save
+from small_models import SMALL, small_checkpoint
+
+from streamcodec.checkpoint import load_checkpoint, model_id_of, save_checkpoint
+from streamcodec.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    small_checkpoint(path)
+    return path
+
+
+def rewritten(path: Path, arrays: dict[str, np.ndarray], **metadata: str) -> Path:
+    """A file with good metadata but for what is given."""
+    facts = {
+        "format": "streamcodec",
+        "config": SMALL.to_json(),
+        "bitstream_version": "1",
+        "model_id": model_id_of(SMALL, {k: v.astype(np.float32) for k, v in arrays.items()}).hex(),
+    }
+    path.write_bytes(save(arrays, facts | metadata))
+    return path
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, half: bool) -> None:
+    weights = random_weights(SMALL)
+    saved = save_checkpoint(tmp_path / "a.safetensors", SMALL, weights, half=half)
+    loaded = load_checkpoint(tmp_path / "a.safetensors")
+    assert loaded.config == SMALL
+    assert loaded.model_id == saved.model_id
+    assert len(loaded.model_id) == 8
+    assert set(loaded.arrays) == set(weights)
+    for name, array in loaded.arrays.items():
+        assert array.dtype == np.float32
+        assert np.array_equal(array, saved.arrays[name])
+        assert np.array_equal(array, weights[name].astype(np.float16 if half else np.float32))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_model_id_changes_if_and_only_if_decoding_changes() -> None:
+    weights = random_weights(SMALL)
+    before = model_id_of(SMALL, weights)
+    for name, array in weights.items():
+        changed = weights | {name: array.copy()}
+        changed[name].reshape(-1)[-1] += 0.5
+        decodes = name.startswith("decoder.") or name.rsplit(".", 1)[1] in ("codebook", "out_weight", "out_bias")
+        assert (model_id_of(SMALL, changed) != before) == decodes, name
+    assert model_id_of(replace(SMALL, name="renamed"), weights) == before
+    assert model_id_of(replace(SMALL, sample_rate_hz=48_000), weights) != before
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_cut_or_damaged_file_is_one_clear_error(made: Path, data: st.DataObject) -> None:
+    whole = made.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    if data.draw(st.booleans()):
+        damaged = whole[: data.draw(st.one_of(st.integers(0, header), st.integers(0, len(whole) - 1)))]
+    else:
+        at = data.draw(st.one_of(st.integers(0, header), st.integers(0, len(whole) - 1)))
+        damaged = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
+    path = made.with_name("damaged.safetensors")
+    path.write_bytes(damaged)
+    try:
+        loaded = load_checkpoint(path)
+    except CheckpointError as error:
+        assert "\n" not in str(error)
+    else:  # what the encoder alone uses is not in the model_id, and a letter of the name decides nothing
+        assert loaded.model_id == load_checkpoint(made).model_id
+
+
+def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no weights at .*absent\.safetensors; give the path"):
+        load_checkpoint(tmp_path / "absent.safetensors")
+    with pytest.raises(CheckpointError, match="no weights at"):
+        load_checkpoint(tmp_path)
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    for content in (
+        b"",
+        b"RIFF",
+        b"\xff" * 64,
+        (2**60).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"{}",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+    path.write_bytes(save({"a": np.zeros(3, np.float32)}))
+    with pytest.raises(CheckpointError, match="was not made by streamcodec"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "match"),
+    [
+        ({"format": "other"}, "not made by streamcodec"),
+        ({"bitstream_version": "2"}, "bitstream version 2; this streamcodec has 1. Update"),
+        ({"config": "{"}, "not JSON"),
+        ({"config": json.dumps({"name": "a"})}, "incomplete"),
+        ({"config": replace(SMALL, n_codebooks=5).to_json()}, r"quantizer\.4.* is missing or unknown"),
+        ({"config": replace(SMALL, latent_dim=9).to_json()}, r"is \(7, 8, 32\); this model needs \(7, 9, 32\)"),
+        ({"model_id": "00" * 8}, "is damaged: its weights do not match"),
+        ({"model_id": "zz"}, "is damaged"),
+    ],
+)
+def test_metadata_that_does_not_hold_is_refused(tmp_path: Path, metadata: dict[str, str], match: str) -> None:
+    path = rewritten(tmp_path / "x.safetensors", random_weights(SMALL), **metadata)
+    with pytest.raises(CheckpointError, match=match):
+        load_checkpoint(path)
+
+
+def test_arrays_that_cannot_run_are_refused(tmp_path: Path) -> None:
+    weights, path = random_weights(SMALL), tmp_path / "x.safetensors"
+    for name, value, match in (
+        ("decoder.0.bias", np.nan, "decoder.0.bias holds a value that is not finite"),
+        ("encoder.0.weight", np.inf, "not finite"),
+        ("encoder.1.0.alpha", 0, "encoder.1.0.alpha holds a value that is not positive"),
+        ("decoder.1.alpha", -1, "not positive"),
+    ):
+        array = weights[name].copy()
+        array.reshape(-1)[0] = value
+        with pytest.raises(CheckpointError, match=match):
+            save_checkpoint(path, SMALL, weights | {name: array})
+        assert not path.exists()
+        rewritten(path, weights | {name: array})
+        with pytest.raises(CheckpointError, match=match):
+            load_checkpoint(path)
+        path.unlink()
+    array = np.full_like(weights["decoder.0.bias"], 70_000)
+    with pytest.raises(CheckpointError, match="in float16 at most 65504"):
+        save_checkpoint(path, SMALL, weights | {"decoder.0.bias": array})
+    with pytest.raises(CheckpointError, match="encoder.0.bias is missing"):
+        save_checkpoint(path, SMALL, {k: v for k, v in weights.items() if k != "encoder.0.bias"})
+    with pytest.raises(CheckpointError, match="extra is unknown"):
+        save_checkpoint(path, SMALL, weights | {"extra": array})
+
+
+def test_arrays_of_a_foreign_type_are_refused(tmp_path: Path) -> None:
+    weights = random_weights(SMALL)
+    path = tmp_path / "x.safetensors"
+    for dtype in (np.int64, np.float64, np.bool_):
+        rewritten(path, weights | {"decoder.0.bias": weights["decoder.0.bias"].astype(dtype)})
+        with pytest.raises(CheckpointError, match="decoder.0.bias is .*; it must be float16 or float32"):
+            load_checkpoint(path)
+    whole = save({name: array.astype(np.float16) for name, array in weights.items()}, {"format": "streamcodec"})
+    path.write_bytes(whole.replace(b'"F16"', b'"U16"').replace(b"{", b"{", 1))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+    good = rewritten(path, {name: array.astype(np.float16) for name, array in weights.items()}).read_bytes()
+    header = good[8 : 8 + int.from_bytes(good[:8], "little")].replace(b'"F16"', b'"BF16"')
+    path.write_bytes(len(header).to_bytes(8, "little") + header + good[8 + int.from_bytes(good[:8], "little") :])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+def test_loads_and_lists_the_public_names_where_torch_is_not_installed(made: Path) -> None:
+    script = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "triton"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+import streamcodec
+from streamcodec.errors import MissingExtraError
+checkpoint = streamcodec.load_checkpoint(sys.argv[1])
+for name in streamcodec.__all__:
+    getattr(streamcodec, name)
+try:
+    streamcodec.Codec.load(sys.argv[1], backend="torch")
+except MissingExtraError as error:
+    assert "pip install 'streamcodec[torch]'" in str(error), error
+else:
+    raise SystemExit("backend torch without torch")
+print(checkpoint.model_id.hex())
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(made)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == load_checkpoint(made).model_id.hex()
