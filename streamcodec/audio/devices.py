@@ -110,7 +110,7 @@ class _DeviceStream:
     kind: Kind
 
     def __init__(self, device: Device, wanted_hz: int, block_ms: float, buffer_ms: float) -> None:
-        self.device = device
+        self.device, self.name = device, device.name
         self._sd = _portaudio()
         self.rate_hz, self.channels = self._format(wanted_hz)
         self.timeline = Timeline(self.rate_hz)

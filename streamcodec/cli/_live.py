@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import click
 
+from streamcodec.live.file_devices import FileDevices
 from streamcodec.live.session import Devices, PumpThread
 
 _REFRESH_S = 0.2
@@ -29,12 +30,10 @@ def meter(peak: float) -> str:
     return _BARS[round(min(max(1 - level_db / _FLOOR_DB, 0.0), 1.0) * (len(_BARS) - 1))]
 
 
-def device_line(devices: Devices) -> str:
+def device_line(devices: Devices | FileDevices) -> str:
     """Say what runs, once."""
     capture, playback = devices.capture, devices.playback
-    return (
-        f"{capture.device.name} ({capture.rate_hz} Hz) -> {playback.device.name} ({playback.rate_hz} Hz); Ctrl-C stops"
-    )
+    return f"{capture.name} ({capture.rate_hz} Hz) -> {playback.name} ({playback.rate_hz} Hz); Ctrl-C stops"
 
 
 def run_until_stopped(running: PumpThread, seconds: float | None, line: Callable[[], str]) -> None:

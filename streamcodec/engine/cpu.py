@@ -15,8 +15,6 @@ from streamcodec.errors import AudioError, BackendError, CheckpointError
 from streamcodec_kernels.program._numba import step
 from streamcodec_kernels.program.layout import GROUP_STREAMS
 
-_AS_COMPILED = ("C_CONTIGUOUS", "WRITEABLE")  # else Numba would compile anew, in the middle of a stream
-
 
 class CpuEngine:
     """Runs any number of streams on the CPU; calls from several threads run side by side.
@@ -68,7 +66,7 @@ class CpuEngine:
         frames: float32 [B, hop_samples].  state: [B, values], advanced.  codes: int16 [B, K], written.
         """
         program = self._encoder
-        frames = np.require(frames, requirements=_AS_COMPILED)
+        frames = np.require(frames, requirements=["C", "W"])  # else Numba would compile anew, amid a stream
         self._check(frames, state, codes, program)
         if codes.shape[1] == 0:
             raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
@@ -80,7 +78,7 @@ class CpuEngine:
         codes: int16 [B, K], K = 0 for a lost frame.  state: [B, values], advanced.  frames: [B, hop_samples], written.
         """
         config, program = self.config, self._decoder
-        codes = np.require(codes, requirements=_AS_COMPILED)
+        codes = np.require(codes, requirements=["C", "W"])
         self._check(frames, state, codes, program)
         if not self._step(False, frames, state, codes, program):
             raise AudioError(

@@ -90,6 +90,11 @@ class Receiver:
                 f"the playback ring holds {playback.capacity_samples} samples; the cap takes {needed_ms:g} ms"
             )
 
+    def restart(self) -> None:
+        """Forget the stream; the next packet begins another."""
+        self._running = False
+        self.decoder.reset()
+
     @staticmethod
     def ring_samples(policy: LatencyPolicy, playback_hz: int) -> int:
         """Samples of a playback ring that is large enough for a policy."""

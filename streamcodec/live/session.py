@@ -14,6 +14,7 @@ from streamcodec.audio.devices import CaptureStream, PlaybackStream, find_device
 from streamcodec.audio.ring import Ring
 from streamcodec.codec import Codec
 from streamcodec.errors import StreamcodecError
+from streamcodec.live.file_devices import FileDevices
 from streamcodec.live.pipeline import Pipeline
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
@@ -96,7 +97,7 @@ class PumpThread:
     turns more often, so that a callback need not wait.
     """
 
-    def __init__(self, devices: Devices, pump: Pump) -> None:
+    def __init__(self, devices: Devices | FileDevices, pump: Pump) -> None:
         self.devices, self._pump = devices, pump
         self.error: StreamcodecError | OSError | None = None
         self._stop = threading.Event()
@@ -158,7 +159,8 @@ class PumpThread:
         clock = self.devices.playback
         started_s = clock.now_s
         try:
-            self._settle(started_s)
+            if isinstance(self.devices, Devices):
+                self._settle(started_s)
             while not self._stop.is_set():
                 now_s = clock.now_s
                 if not self._pump.pump(now_s):
@@ -188,6 +190,8 @@ class LiveLoopback:
         keeps the speaker fed, which is found out while it runs.
     buffer_ms : float
         Buffer to ask of each device.
+    devices : Devices or FileDevices, optional
+        In place of those that the options before would open.
 
     Examples
     --------
@@ -206,9 +210,10 @@ class LiveLoopback:
         output_device: str | None = None,
         latency_ms: float | None = None,
         buffer_ms: float = 40.0,
+        devices: Devices | FileDevices | None = None,
     ) -> None:
         self.codec = codec
-        devices = self.devices = Devices(codec, input_device, output_device, buffer_ms)
+        self.devices = devices = devices or Devices(codec, input_device, output_device, buffer_ms)
         fixed_ms = 2 * buffer_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
         self.aim_ms = None if latency_ms is None else max(latency_ms, fixed_ms + _LEAST_HOLD_MS)
         hold_ms = 2 * _LEAST_HOLD_MS if self.aim_ms is None else self.aim_ms - fixed_ms
