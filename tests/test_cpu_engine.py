@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,9 +15,12 @@ from numba.core.runtime import _nrt_python, rtsys
 from streamcodec.config import PRESETS, CodecConfig
 from streamcodec.engine.cpu import CpuEngine
 from streamcodec.errors import AudioError, BackendError, CheckpointError
+from streamcodec_kernels._simd import HALF_FLOATS
+from streamcodec_kernels.program.layout import GROUP_STREAMS
 
 TINY = PRESETS["tiny-24k"]
 SMALL = replace(TINY, name="small", encoder_width=3, decoder_width=20, strides=(3, 2), latent_dim=5, n_codebooks=3)
+STREAMS = GROUP_STREAMS + 3
 CONFIGS = {
     "tiny": TINY,
     "base": PRESETS["base-24k"],
@@ -70,13 +74,13 @@ def test_inputs_may_be_views_but_outputs_must_be_contiguous() -> None:
 
 def test_streams_together_equal_streams_alone() -> None:
     engine = CpuEngine(TINY, random_weights(TINY))
-    inputs = np.stack([waveform(TINY, 6, seed) for seed in range(5)])
-    states, decoder_states = engine.encoder_state(5), engine.decoder_state(5)
+    inputs = np.stack([waveform(TINY, 6, seed) for seed in range(STREAMS)])
+    states, decoder_states = engine.encoder_state(STREAMS), engine.decoder_state(STREAMS)
     for f in range(6):
-        codes, frames = np.zeros((5, 12), np.int16), np.full((5, TINY.hop_samples), np.nan, np.float32)
+        codes, frames = np.zeros((STREAMS, 12), np.int16), np.full((STREAMS, TINY.hop_samples), np.nan, np.float32)
         engine.encode_step(np.ascontiguousarray(inputs[:, f]), states, codes)
         engine.decode_step(codes, decoder_states, frames)
-    for stream in range(5):
+    for stream in range(STREAMS):
         state, decoder_state = engine.encoder_state(), engine.decoder_state()
         alone = encode(engine, inputs[stream], state, 12)
         np.testing.assert_array_equal(alone[-1], codes[stream])
@@ -145,6 +149,41 @@ def test_silence_and_denormals_stay_finite(level: float) -> None:
     codes = encode(engine, frames, engine.encoder_state(), 12)
     assert np.all((codes >= 0) & (codes < TINY.codebook_size))
     assert np.all(np.isfinite(decode(engine, list(codes), engine.decoder_state())))
+
+
+def test_denormals_are_flushed_inside_a_step_alone() -> None:
+    weights = {key: array if "bias" not in key else 0 * array for key, array in random_weights(TINY).items()}
+    engine = CpuEngine(TINY, weights)
+    state = engine.encoder_state()
+    encode(engine, np.full((3, TINY.hop_samples), 1e-40, np.float32), state, 12)
+    tiny = np.finfo(np.float32).tiny
+    if platform.machine() in ("x86_64", "AMD64"):
+        computed = state[:, TINY.edge_kernel :]  # what comes before is the input itself
+        assert not np.any((computed != 0) & (np.abs(computed) < tiny))
+    assert np.float32(tiny) / np.float32(4) > 0
+
+
+@pytest.mark.parametrize("config", [TINY, PRESETS["base-24k"]], ids=["tiny", "base"])
+def test_float16_weights_are_kept_as_such_and_change_nothing(config: CodecConfig) -> None:
+    rounded = {key: array.astype(np.float16).astype(np.float32) for key, array in random_weights(config).items()}
+    frames = waveform(config, 12)
+    engine = CpuEngine(config, rounded)
+    assert engine.half_bytes > 1_000_000 if HALF_FLOATS else engine.half_bytes == 0
+    expected = encode_clip(config, rounded, frames.reshape(-1)).T
+    np.testing.assert_array_equal(encode(engine, frames, engine.encoder_state(), 12), expected)
+    audio = decode(engine, list(expected), engine.decoder_state())
+    np.testing.assert_allclose(audio.reshape(-1), decode_clip(config, rounded, list(expected)), rtol=1e-5, atol=1e-4)
+
+
+def test_asking_for_float16_weights_rounds_them() -> None:
+    weights = random_weights(TINY)
+    codes = list(encode(CpuEngine(TINY, weights), waveform(TINY, 12), CpuEngine(TINY, weights).encoder_state(), 12))
+    whole, half = CpuEngine(TINY, weights), CpuEngine(TINY, weights, half_weights=True)
+    assert whole.half_bytes == 0
+    exact, rounded = (decode(engine, codes, engine.decoder_state()) for engine in (whole, half))
+    error = np.abs(exact - rounded).max()
+    assert error < 1e-2
+    assert (error > 0) == HALF_FLOATS
 
 
 def test_a_model_that_looks_ahead_is_refused() -> None:

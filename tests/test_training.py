@@ -89,7 +89,7 @@ def test_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path: Path) 
 
 
 def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path) -> None:
-    shared, steps = {"batch": 4, "unquantized_steps": 1, "reseed_steps": 1, "crop_frames": 4}, 3
+    shared, steps = {"batch": 4, "unquantized_steps": 1, "reseed_steps": 1}, 3
     kinds = ("factorized", "ema")
     for kind in kinds:
         (tmp_path / f"{kind}.json").write_text(SETTINGS.changed(shared | {"quantizer": kind}).to_json())

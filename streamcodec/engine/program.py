@@ -32,7 +32,7 @@ _ALIGNMENT = 16
 """float32 in a cache line."""
 
 HALF_FROM_VALUES = 100_000
-"""Matrices of so many values or more may be kept as float16 where a frame is one row: there reading them is the cost."""
+"""A matrix of so many values may be kept as float16 where a frame is one row: there, reading it is the cost."""
 
 
 @dataclass(frozen=True)

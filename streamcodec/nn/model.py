@@ -42,7 +42,7 @@ class CodecModel(nn.Module):
             ]
         )
         self.decoder = Stack(arch.decoder_layers(config), config.causal, trainable)
-        if trainable and config.causal:
+        if trainable and config.causal and config.decoder_width >= config.encoder_width << len(config.strides):
             pass_through(self.encoder, self.quantizer, self.decoder)
 
     def encode_latent(self, waveform: Tensor) -> Tensor:

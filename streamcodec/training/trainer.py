@@ -131,7 +131,7 @@ class Trainer:
         weights = self._weights()
         total = sum((weights[name] * term for name, term in terms.items() if name in weights), made.new_zeros(()))
         self.optimizer.zero_grad()
-        total.backward()
+        torch.autograd.backward(total)
         terms["gradient"] = self._apply(self.optimizer, self.model, settings.gradient_clip)
         self._remember(latent.detach().float())
         self._follow(quantized)
@@ -188,7 +188,7 @@ class Trainer:
             [[level[:clips] for level in one] for one in maps], [[level[clips:] for level in one] for one in maps]
         )
         self.discriminator_optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self._apply(self.discriminator_optimizer, self.discriminators, self.settings.gradient_clip)
         return {"discriminator": loss}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamcodec_kernels._cache import cached_jit
-from streamcodec_kernels._simd import copy_values, inline_jit
+from streamcodec_kernels._simd import copy_values, flush_denormals, inline_jit, restore_denormals
 from streamcodec_kernels.code_lookup._numba import lookup_codes
 from streamcodec_kernels.conv._numba import tap_products, windows_step
 from streamcodec_kernels.nearest_code._numba import nearest_codes
@@ -153,6 +153,7 @@ def step(
             for k in range(codes.shape[1]):
                 if codes[stream, k] < 0 or codes[stream, k] >= size:
                     return False
+    control_word = flush_denormals()
     for first in range(0, frames.shape[0], GROUP_STREAMS):
         streams = min(GROUP_STREAMS, frames.shape[0] - first)
         some_frames, some_states = frames[first : first + streams], states[first : first + streams]
@@ -171,4 +172,5 @@ def step(
         else:
             for stream in range(streams):
                 copy_values(some_frames[stream], 0, scratch, start + stream * stream_step, frames.shape[1])
+    restore_denormals(control_word)
     return True
