@@ -4,7 +4,7 @@ python bench/loss_quality.py [speech.wav ...] --json loss.json --plot loss.png
 
 Two `CallPeer`s talk over a simulated network: 40 ms of delay, 5 ms of jitter, losses in bursts of 2 packets on the
 average.  The bitrate of the packets is fixed, except where it says adaptive.  ViSQOL (audio mode) and PESQ compare
-what the listener hears with the speech itself.
+what the listener hears with the speech itself, and, to see the loss alone, with the decoded speech of no network.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def table(rows: list[dict]) -> str:
     ]
     lines += [
         f"| {100 * row['loss']:.0f} % | {row['arm']} | {row['kbps']:.1f} | {row['visqol']:.2f} | {row['pesq']:.2f} "
+        f"| {row['visqol_alone']:.2f} | {row['pesq_alone']:.2f} "
         f"| {100 * row['concealed']:.1f} % | {100 * row['from_copies']:.1f} % |"
         for row in rows
     ]
@@ -114,13 +115,19 @@ def plot(rows: list[dict], path: Path) -> None:
     """Quality against loss, one line an arm."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
-    for position, metric in enumerate(("visqol", "pesq"), start=1):
-        axes = figure.add_subplot(1, 2, position)
+    figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
+    titles = {
+        "visqol": "ViSQOL",
+        "pesq": "PESQ-WB",
+        "visqol_alone": "ViSQOL, loss alone",
+        "pesq_alone": "PESQ-WB, loss alone",
+    }
+    for position, (metric, title) in enumerate(titles.items(), start=1):
+        axes = figure.add_subplot(2, 2, position)
         for arm in dict.fromkeys(row["arm"] for row in rows):
             points = [(100 * row["loss"], row[metric]) for row in rows if row["arm"] == arm]
             axes.plot(*zip(*points, strict=True), marker="o", label=arm)
-        axes.set(xlabel="packets lost, %", title={"visqol": "ViSQOL", "pesq": "PESQ-WB"}[metric])
+        axes.set(xlabel="packets lost, %", title=title)
         axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, metadata={"Software": None})
@@ -145,6 +152,7 @@ def main() -> None:
         sound, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
         clip = soxr.resample(sound.mean(axis=1), rate_hz, codec.sample_rate_hz).clip(-1, 1).astype(np.float32)
         clips.append(clip[: round(options.seconds * codec.sample_rate_hz)])
+    decoded = [codec.detokenize(codec.tokenize(clip, 1000 * options.kbps))[: len(clip)] for clip in clips]
     for loss in options.losses:
         for arm, copies in ARMS.items():
             scores = []
@@ -152,13 +160,14 @@ def main() -> None:
                 for seed in range(options.seeds):
                     heard, report = call(codec, clip, loss, copies, 1000 * options.kbps, 100 * number + 2 * seed)
                     played = report["frames_decoded"] + report["frames_concealed"]
+                    pairs = ((clip, heard), (decoded[number], heard))
                     scores.append((
-                        visqol(clip, heard, codec.sample_rate_hz), pesq(clip, heard, codec.sample_rate_hz),
+                        *(metric(*pair, codec.sample_rate_hz) for pair in pairs for metric in (visqol, pesq)),
                         report["frames_concealed"] / played, report["frames_from_coarse_copies"] / played,
                         report["payload_bps"] / 1000,
                     ))  # fmt: skip
             mean = np.mean(scores, axis=0)
-            names = ("visqol", "pesq", "concealed", "from_copies", "kbps")
+            names = ("visqol", "pesq", "visqol_alone", "pesq_alone", "concealed", "from_copies", "kbps")
             rows.append({"loss": loss, "arm": arm, **dict(zip(names, mean.tolist(), strict=True))})
             print(f"{100 * loss:.0f} % {arm}: ViSQOL {mean[0]:.2f}, PESQ {mean[1]:.2f}", file=sys.stderr)
     print(table(rows))

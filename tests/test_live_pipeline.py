@@ -182,6 +182,20 @@ def test_a_stream_that_pauses_begins_again_at_its_target():
     assert world.playback.underflows == 0
 
 
+def test_a_stream_that_leaps_goes_on_from_there_at_its_target():
+    codec = transparent_codec()
+    policy = LatencyPolicy.loopback(40, 10)
+    ring = Ring(Receiver.ring_samples(policy, 24_000), 1)
+    receiver, packet = Receiver(codec, ring, 24_000, policy), codec.encoder(9000).encode(np.zeros(320, np.float32))
+    receiver.push(0, packet, 0.0)
+    receiver.pump(0.0)
+    ring.commit_read(ring.readable_samples - 400)
+    assert receiver.push(5000, packet, 0.01) is Arrival.JUMP
+    assert receiver.held_ms == pytest.approx(40 + 1000 / 75, abs=3)
+    receiver.pump(0.01)
+    assert receiver.decoded_frames == 2 - receiver.jitter.span_frames
+
+
 def test_a_device_that_gives_nonsense_is_repaired_and_counted():
     def broken(first, count):
         block = sine(first, count)

@@ -88,8 +88,9 @@ def test_a_device_that_goes_away_ends_the_run_with_one_line(pulse):
         time.sleep(0.1)
     time.sleep(3)
     subprocess.run(["pactl", "exit"], env=pulse, check=True)
-    _, error = loopback.communicate(timeout=30)
+    out, error = loopback.communicate(timeout=30)
     assert loopback.returncode == 1
+    assert b"mouth to ear" in out
     assert b"DeviceError: " in error
     assert b"Traceback" not in error
     assert b"streamcodec devices" in error

@@ -27,6 +27,7 @@ from streamcodec.cli._options import (
     progress_bar,
 )
 from streamcodec.codec import Codec
+from streamcodec.errors import DeviceError
 from streamcodec.live.file_loopback import run_file_loopback
 
 
@@ -90,8 +91,14 @@ def command(
         click.echo(f"the devices' buffers alone take most of {latency_ms:g} ms; aiming for {loopback.aim_ms:.0f} ms "
                    "(--buffer-ms asks for smaller ones)", err=True)  # fmt: skip
     click.echo(device_line(loopback.devices), err=True)
-    with loopback.running() as running:
-        run_until_stopped(running, seconds, lambda: _line(loopback))
+    failure = None
+    try:
+        with loopback.running() as running:
+            run_until_stopped(running, seconds, lambda: _line(loopback))
+    except DeviceError as error:
+        failure = error
+        if not loopback.pipeline.sender.sequence:
+            raise
     report = loopback.report()
     if plot_path is not None:
         from streamcodec.live.latency_plot import latency_plot
@@ -99,8 +106,10 @@ def command(
         plot_path.write_bytes(latency_plot(loopback.pipeline.histograms()))
     if as_json:
         print_json(report)
-        return
-    _print_report(report)
+    else:
+        _print_report(report)
+    if failure is not None:
+        raise failure
 
 
 def _files(codec: Codec, source: Path, target: Path, fast: bool, bitrate_bps: float, as_json: bool) -> None:

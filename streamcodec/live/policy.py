@@ -83,17 +83,17 @@ class HoldController:
         self.reserve_ms = policy.reserve_ms
         self.needed_frames = 0
         self._offsets = np.zeros(_SPREAD_PACKETS)
-        self._arrivals = 0
         self._spread_ms = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Begin a stretch of packets; what was learned about the spread of arrivals and the clocks stays."""
+        """Begin a stretch of packets; the spread of arrivals that was learned stays until the next is known."""
         self.held_ms = math.nan
         self.speed = 1.0
         self._integral = 0.0
         self._last_s = math.nan
         self._first_sequence: int | None = None
+        self._arrivals = 0
         self._first_s = 0.0
 
     @property

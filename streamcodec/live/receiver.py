@@ -124,12 +124,14 @@ class Receiver:
             if coarse:
                 return Arrival.LATE
             self._start(sequence, now_s)
-        arrival = self.jitter.put(sequence, Waiting(packet, coarse, now_s, captured_s))
+        waiting = Waiting(packet, coarse, now_s, captured_s)
+        arrival = self.jitter.put(sequence, waiting)
         if coarse:
             return arrival
         self.arrivals[arrival] += 1
         if arrival is Arrival.JUMP:
-            self.controller.restart()
+            self._start(sequence, now_s)
+            self.jitter.put(sequence, waiting)
         if arrival in (Arrival.STORED, Arrival.IMPROVED, Arrival.JUMP):
             self._last_arrival_s = now_s
             self.controller.arrived(sequence, self._slack_ms(sequence, now_s), now_s)
