@@ -322,13 +322,25 @@ class Trainer:
     def load_model(self, model: CodecModel) -> None:
         """Start from another model's weights, with fresh optimisers.
 
+        Codebooks of another kind or shape are not taken over: those of this run are seeded from the encoder's latents.
+
         Raises
         ------
         ConfigError
             It is a model of another shape.
         """
+        state = model.state_dict()
+        own = self.model.state_dict()
+        books = {name for name in own.keys() | state.keys() if name.startswith("quantizer.")}
+        if any(name not in own or name not in state or own[name].shape != state[name].shape for name in books):
+            if not self.settings.unquantized_steps:
+                raise ConfigError(
+                    "the codebooks to start from are of another kind; give them unquantized_steps to seed"
+                )
+            state = {name: value for name, value in state.items() if name not in books}
+            state |= {name: value for name, value in own.items() if name in books}
         try:
-            self.model.load_state_dict(model.state_dict())
+            self.model.load_state_dict(state)
         except RuntimeError:
             raise ConfigError(
                 f"the weights to start from are of {model.config.to_json()}; these settings make a model of "
