@@ -18,8 +18,6 @@ from streamcodec.training.discriminators import DiscriminatorConfig, Discriminat
 from streamcodec.training.settings import TrainSettings
 from streamcodec.training.world import World
 
-_RECENT_ROWS = 4096
-
 
 def model_config(settings: TrainSettings) -> CodecConfig:
     """Shape of the model that `settings` train."""
@@ -113,16 +111,25 @@ class Trainer:
         settings, rows = self.settings, self.world.rows(self.settings.batch)
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
         wave = wave.to(self.world.device, non_blocking=True)
-        quantize = self.step >= settings.unquantized_steps
+        if 0 < settings.encoder_steps == self.step:
+            self._fix_encoder()
         if 0 < self.step == settings.unquantized_steps and not settings.freeze_encoder:
             self._seed_codebooks(torch.ones_like(self.uses, dtype=torch.bool))
         share = draws.learning_rate_share(settings, self.step)
         _set_rate(self.optimizer, settings.learning_rate * share)
         used = draws.codebooks_used(settings, self.config.n_codebooks, self.step)[rows.start : rows.stop]
         heard = draws.frames_heard(settings, self.step)[rows.start : rows.stop]
+        distortion = None
+        if self.step < settings.unquantized_steps:
+            distortion = draws.channel_distortion(settings, used, self.config.n_codebooks).to(self.world.device)
+        self.model.quantizer.train(not self.encoder_is_fixed)
         with self._autocast():
             made, latent, quantized = self._parallel_model(
-                wave, used.to(self.world.device), heard.to(self.world.device), quantize
+                wave,
+                used.to(self.world.device),
+                heard.to(self.world.device),
+                distortion=distortion,
+                learn_encoder=not self.encoder_is_fixed,
             )
         made = made.float()
         fooling = self._parallel_discriminators is not None and self.step >= settings.adversarial_from_step
@@ -138,6 +145,18 @@ class Trainer:
         self.step += 1
         self._reseed()
         return {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+
+    @property
+    def encoder_is_fixed(self) -> bool:
+        """Whether encoder and codebooks stay as they are."""
+        return self.settings.freeze_encoder or 0 < self.settings.encoder_steps <= self.step
+
+    @torch.no_grad()
+    def _fix_encoder(self) -> None:
+        """Go on with the moving average of the encoder, whose latents the codebooks will be seeded from."""
+        for name, value in self.model.encoder.state_dict().items():
+            value.copy_(self.average[f"encoder.{name}"])
+        self.recent = self.recent[:0]
 
     def _weights(self) -> dict[str, float]:
         s = self.settings
@@ -162,7 +181,7 @@ class Trainer:
             terms["spectral"] = self.spectral(made, wave)
         if settings.waveform_weight:
             terms["waveform"] = losses.waveform_loss(made, wave)
-        if quantized is not None and not settings.freeze_encoder:
+        if quantized is not None and not self.encoder_is_fixed:
             terms["codebook"] = quantized.codebook_loss
             terms["commitment"] = quantized.commitment_loss
         if fooling and self.discriminators is not None:
@@ -219,13 +238,13 @@ class Trainer:
         """Keep the latents of all processes, unless some are not finite, for seeding codes."""
         rows = self.world.gather(latent).flatten(0, 1)
         if bool(torch.isfinite(rows).all()):
-            self.recent = torch.cat([rows, self.recent])[:_RECENT_ROWS]
+            self.recent = torch.cat([rows, self.recent])[: self.settings.seed_rows]
 
     def _reseed(self) -> None:
         """Replace codes that nobody used since the counts were last cleared."""
         every = self.settings.reseed_steps
         since = self.step - self.settings.unquantized_steps
-        if not every or since <= 0 or since % every or self.settings.freeze_encoder:
+        if not every or since <= 0 or since % every or self.encoder_is_fixed:
             return
         self.world.sum(self.uses)
         if self.step <= self.settings.reseed_until * self.settings.steps:
