@@ -215,7 +215,8 @@ class LiveLoopback:
     ) -> None:
         self.codec = codec
         self.devices = devices = devices or Devices(codec, input_device, output_device, buffer_ms)
-        fixed_ms = 2 * buffer_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
+        buffers_ms = 0.0 if isinstance(devices, FileDevices) else 2 * buffer_ms
+        fixed_ms = buffers_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
         self.aim_ms = None if latency_ms is None else max(latency_ms, fixed_ms + _LEAST_HOLD_MS)
         hold_ms = 2 * _LEAST_HOLD_MS if self.aim_ms is None else self.aim_ms - fixed_ms
         self.policy = LatencyPolicy.loopback(hold_ms, BLOCK_MS, adaptive=latency_ms is None)
