@@ -90,10 +90,10 @@ def command(
     if loopback.aim_ms is not None and latency_ms is not None and loopback.aim_ms > latency_ms:
         click.echo(f"the devices' buffers alone take most of {latency_ms:g} ms; aiming for {loopback.aim_ms:.0f} ms "
                    "(--buffer-ms asks for smaller ones)", err=True)  # fmt: skip
-    click.echo(device_line(loopback.devices), err=True)
     failure = None
     try:
         with loopback.running() as running:
+            click.echo(device_line(loopback.devices), err=True)
             run_until_stopped(running, seconds, lambda: _line(loopback))
     except DeviceError as error:
         failure = error
