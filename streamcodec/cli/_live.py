@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
-from streamcodec.live.file_devices import FileDevices
-from streamcodec.live.session import Devices, PumpThread
+if TYPE_CHECKING:
+    from streamcodec.live import Devices, FileDevices, PumpThread
 
 _REFRESH_S = 0.2
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -28,7 +28,6 @@ from streamcodec.cli._options import (
 )
 from streamcodec.codec import Codec
 from streamcodec.errors import DeviceError
-from streamcodec.live.file_loopback import run_file_loopback
 
 
 @click.command()
@@ -113,6 +112,8 @@ def command(
 
 
 def _files(codec: Codec, source: Path, target: Path, fast: bool, bitrate_bps: float, as_json: bool) -> None:
+    from streamcodec.live.file_loopback import run_file_loopback
+
     seconds = audio_info(source).duration_s
     with progress_bar(f"loopback {source.name}", seconds * codec.config.frame_rate_hz) as advance:
         report = run_file_loopback(codec, source, target, bitrate_bps, paced=not fast, progress=advance)
