@@ -99,8 +99,8 @@ def aligned(speech: np.ndarray, heard: np.ndarray, rate_hz: int) -> np.ndarray:
 def table(rows: list[dict]) -> str:
     """Rows as Markdown."""
     lines = [
-        "| loss | sent as | payload kbps | ViSQOL | PESQ | concealed | from copies |",
-        "|---|---|---|---|---|---|---|",
+        "| loss | sent as | payload kbps | ViSQOL | PESQ | loss alone: ViSQOL | PESQ | concealed | from copies |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {100 * row['loss']:.0f} % | {row['arm']} | {row['kbps']:.1f} | {row['visqol']:.2f} | {row['pesq']:.2f} "

@@ -2,8 +2,10 @@
 
 import ast
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,24 @@ def test_udp_call(speech, tmp_path):
     assert "encrypted: True" in printed
     assert "'forged': 0" in printed
     assert correlation_of_loudness(speech, tmp_path / "heard.wav", 0.5) > 0.6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_a_listening_call_stops_cleanly_at_ctrl_c(speech, tmp_path):
+    heard = tmp_path / "heard.wav"
+    program = "from streamcodec.cli import main; main()"
+    listener = subprocess.Popen(
+        [sys.executable, "-c", program, "call", "--listen", "0", "--host", "127.0.0.1", "--output", heard],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    while b"not encrypted" not in (line := listener.stderr.readline()) and line:
+        pass
+    time.sleep(1.5)
+    listener.send_signal(signal.SIGINT)
+    out, error = listener.communicate(timeout=60)
+    assert listener.returncode == 0, error.decode()
+    assert b"nobody answered" in out
+    assert soundfile.info(heard).duration > 0.2
 
 
 def test_embed_asyncio():

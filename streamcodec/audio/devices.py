@@ -41,6 +41,8 @@ def _portaudio() -> Any:
             "PortAudio is not installed, so no sound device can be used; install it (Debian: apt install "
             "libportaudio2, macOS: brew install portaudio), or work with files: loopback --output FILE"
         ) from None
+    except Exception as error:  # its own PortAudioError, which cannot be imported then
+        raise DeviceError(f"PortAudio does not start: {error}; loopback --output FILE works without") from None
     return sounddevice
 
 

@@ -94,13 +94,13 @@ def command(
         codec, devices, listen_port=listen_port, listen_host=host, to=to, secret=secret,
         bitrate_bps=1000 * bitrate_kbps, copies=copies, cap_ms=cap_ms,
     )  # fmt: skip
-    click.echo(device_line(devices), err=True)
-    click.echo(f"listening on port {call.port}" if to is None else f"calling {target}", err=True)
-    if secret is None:
-        click.echo("not encrypted: anyone on the way can listen; --key FILE changes that", err=True)
     started_s = time.monotonic()
     try:
         with call.running() as running:
+            click.echo(device_line(devices), err=True)
+            click.echo(f"listening on port {call.port}" if to is None else f"calling {target}", err=True)
+            if secret is None:
+                click.echo("not encrypted: anyone on the way can listen; --key FILE changes that", err=True)
             run_until_stopped(running, seconds, lambda: _line(call, started_s))
     finally:
         call.close()

@@ -28,7 +28,6 @@ from streamcodec.cli._options import (
 )
 from streamcodec.codec import Codec
 from streamcodec.errors import DeviceError
-from streamcodec.live.file_loopback import run_file_loopback
 
 
 @click.command()
@@ -90,10 +89,10 @@ def command(
     if loopback.aim_ms is not None and latency_ms is not None and loopback.aim_ms > latency_ms:
         click.echo(f"the devices' buffers alone take most of {latency_ms:g} ms; aiming for {loopback.aim_ms:.0f} ms "
                    "(--buffer-ms asks for smaller ones)", err=True)  # fmt: skip
-    click.echo(device_line(loopback.devices), err=True)
     failure = None
     try:
         with loopback.running() as running:
+            click.echo(device_line(loopback.devices), err=True)
             run_until_stopped(running, seconds, lambda: _line(loopback))
     except DeviceError as error:
         failure = error
@@ -113,6 +112,8 @@ def command(
 
 
 def _files(codec: Codec, source: Path, target: Path, fast: bool, bitrate_bps: float, as_json: bool) -> None:
+    from streamcodec.live.file_loopback import run_file_loopback
+
     seconds = audio_info(source).duration_s
     with progress_bar(f"loopback {source.name}", seconds * codec.config.frame_rate_hz) as advance:
         report = run_file_loopback(codec, source, target, bitrate_bps, paced=not fast, progress=advance)

@@ -27,7 +27,7 @@ _SWITCH_INTERVAL_S = 0.0005
 _WARM_UP_FRAMES = 20
 _SETTLED_S = 0.5
 _LATE_S = 0.1
-_LONGEST_SETTLING_S = 2.5
+_LONGEST_SETTLING_S = 4.0
 
 
 class Pump(Protocol):
@@ -143,13 +143,15 @@ class PumpThread:
     def _settle(self, started_s: float) -> None:
         """Throw away what is captured until both devices call back evenly: many start with a pause or a backlog."""
         clock, capture = self.devices.playback, self.devices.capture_ring
-        even_since_s = started_s
+        even_since_s, backlog_s = started_s, 0.0
         while not self._stop.is_set() and (now_s := clock.now_s) - started_s < _LONGEST_SETTLING_S:
             capture.commit_read(capture.readable_samples)
             self._pump.pump(now_s)
             late_s = now_s - min(self.devices.capture.timeline.last_called_s, clock.timeline.last_called_s)
-            if not late_s < _LATE_S:
-                even_since_s = now_s
+            delay_s = self.devices.capture.timeline.device_delay_s()
+            if not late_s < _LATE_S or delay_s < backlog_s - _LATE_S / 2:
+                even_since_s, backlog_s = now_s, delay_s
+            backlog_s = max(backlog_s, delay_s)
             if now_s - even_since_s > _SETTLED_S:
                 return
             self._stop.wait(_POLL_S)
@@ -213,7 +215,8 @@ class LiveLoopback:
     ) -> None:
         self.codec = codec
         self.devices = devices = devices or Devices(codec, input_device, output_device, buffer_ms)
-        fixed_ms = 2 * buffer_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
+        buffers_ms = 0.0 if isinstance(devices, FileDevices) else 2 * buffer_ms
+        fixed_ms = buffers_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
         self.aim_ms = None if latency_ms is None else max(latency_ms, fixed_ms + _LEAST_HOLD_MS)
         hold_ms = 2 * _LEAST_HOLD_MS if self.aim_ms is None else self.aim_ms - fixed_ms
         self.policy = LatencyPolicy.loopback(hold_ms, BLOCK_MS, adaptive=latency_ms is None)
