@@ -12,6 +12,7 @@ import pytest
 from network_reference import decode_clip, encode_clip, random_weights
 from numba.core.runtime import _nrt_python, rtsys
 
+from streamcodec.architecture import footprint
 from streamcodec.config import PRESETS, CodecConfig
 from streamcodec.engine.cpu import CpuEngine
 from streamcodec.errors import AudioError, BackendError, CheckpointError
@@ -184,6 +185,24 @@ def test_asking_for_float16_weights_rounds_them() -> None:
     error = np.abs(exact - rounded).max()
     assert error < 1e-2
     assert (error > 0) == HALF_FLOATS
+
+
+@pytest.mark.parametrize("config", [TINY, CONFIGS["odd kernels"]], ids=["tiny", "odd kernels"])
+def test_beyond_the_receptive_field_the_past_leaves_no_trace(config: CodecConfig) -> None:
+    engine = CpuEngine(config, random_weights(config))
+    cost = footprint(config)
+    hop = config.hop_samples
+    field = -(-cost.encoder_field_samples // hop) + -(-cost.decoder_field_samples // hop)
+    same = waveform(config, field, 1)
+    ends = []
+    for seed, past in ((2, 3), (3, 40)):
+        state, decoder_state = engine.encoder_state(), engine.decoder_state()
+        decode(engine, list(encode(engine, waveform(config, past, seed), state, config.n_codebooks)), decoder_state)
+        codes = encode(engine, same, state, config.n_codebooks)
+        heard = decode(engine, list(codes), decoder_state)
+        ends.append((codes[-1], heard[-1], state, decoder_state))
+    for one, other in zip(*ends, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_model_that_looks_ahead_is_refused() -> None:
