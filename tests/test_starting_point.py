@@ -13,12 +13,12 @@ from streamcodec.errors import ConfigError  # noqa: E402
 from streamcodec.nn.model import CodecModel  # noqa: E402
 from streamcodec.nn.passthrough import cosine_transform  # noqa: E402
 from streamcodec.nn.quantizer import noisy_channel  # noqa: E402
-from streamcodec.training import trainer as trainer_module  # noqa: E402
+from streamcodec.training import shapes as shapes_module  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch):
-    monkeypatch.setattr(trainer_module, "PRESETS", {"small": CONFIG})
+    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
 
 
 def snr_db(signal, approximation):

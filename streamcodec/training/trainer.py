@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from streamcodec.config import PRESETS, CodecConfig
 from streamcodec.errors import ConfigError
 from streamcodec.nn.model import CodecModel
 from streamcodec.nn.quantizer import Quantized
 from streamcodec.training import draws, losses
-from streamcodec.training.discriminators import DiscriminatorConfig, Discriminators
+from streamcodec.training.discriminators import Discriminators
 from streamcodec.training.settings import TrainSettings
+from streamcodec.training.shapes import discriminator_config, model_config
 from streamcodec.training.world import World
-
-
-def model_config(settings: TrainSettings) -> CodecConfig:
-    """Shape of the model that `settings` train."""
-    if settings.preset not in PRESETS:
-        raise ConfigError(f"preset {settings.preset!r} is unknown; choose one of {', '.join(PRESETS)}")
-    config = PRESETS[settings.preset]
-    if settings.quantizer == "ema":
-        return replace(config, code_dim=config.latent_dim + 1)
-    return replace(config, code_dim=settings.code_dim)
-
-
-def discriminator_config(settings: TrainSettings) -> DiscriminatorConfig:
-    """Choice of discriminators that `settings` name."""
-    chosen = settings.discriminators
-    default = DiscriminatorConfig()
-    return DiscriminatorConfig(
-        rates=default.rates if "scale" in chosen else (),
-        periods=default.periods if "period" in chosen else (),
-        windows=default.windows if "stft" in chosen else (),
-        size="slim" if settings.discriminator_size == "slim" else "full",
-    )
 
 
 class Trainer:
