@@ -1,65 +1,145 @@
-"""A day of sound through one stream: `python bench/soak.py [HOURS]`; prints a line for each simulated hour.
+"""Soak: hours of simulated time, then minutes of real time under CPU load; memory flat, delay under its cap.
 
-Speech, silence, full-scale noise and denormals alternate, one frame in 50 is lost.  Memory and the time of a frame
-must not grow, nothing may stop being finite, and at the end the state must be that of a stream that has heard only
-the last seconds: whatever came before has left no trace.
+python bench/soak.py --simulated-hours 2 --real-minutes 5
+
+The simulated part has drifting devices, a bad network, stalls of the processor; nothing sleeps, so it runs as fast as
+the codec does.  The real part runs threads at the pace of the clock while every core is kept busy.  Ends with exit
+code 1 when memory grew or a bound was broken.
 """
 
 from __future__ import annotations
 
-import resource
+import argparse
+import json
+import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
 from streamcodec import Codec
-from streamcodec.bench.reference import Float32
+from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
 from streamcodec.cli.loopback import sample_path
-from streamcodec.evaluation.sound_files import read_sound
-from streamcodec.metrics.waveforms import resampled
+from streamcodec.live import FileDevices, LatencyPolicy, LiveLoopback, Pipeline, Receiver
+from streamcodec.live.simulated import ImpairedNetwork, SimulatedCapture, SimulatedPlayback
 
-LAST_FRAMES = 400
-
-
-def scenes(hop: int, sample_rate_hz: int) -> Float32:
-    """Frames that are repeated without end, [F, hop]."""
-    speech = resampled(*read_sound(sample_path()), sample_rate_hz)
-    rng = np.random.default_rng(0)
-    length = len(speech) // 4
-    noise = rng.uniform(-1, 1, length).astype(np.float32)
-    sound = np.concatenate([speech, np.zeros(length, np.float32), noise, np.full(length, 1e-40, np.float32)])
-    return np.clip(sound[: len(sound) // hop * hop], -1, 1).reshape(-1, hop)
+STEP_S = 0.005
+MOST_GROWTH_MB = 4.0
+WARM_UP_S = 60.0
 
 
-def main(hours: float) -> None:
-    engine = Codec.load(backend="cpu").engine
-    config = engine.config
-    frames = scenes(config.hop_samples, config.sample_rate_hz)
-    states = engine.encoder_state(), engine.decoder_state()
-    again = engine.encoder_state(), engine.decoder_state()
-    codes = np.zeros((1, config.n_codebooks), np.int16)
-    heard = np.zeros((1, config.hop_samples), np.float32)
-    total = round(hours * 3600 * config.frame_rate_hz)
-    each = round(3600 * config.frame_rate_hz)
-    loudest, begin, done = 0.0, time.process_time(), 0
-    for i in range(total):
-        sent = 0 if i % 50 == 49 else config.n_codebooks
-        for one in (states, again)[: 2 if i >= total - LAST_FRAMES else 1]:
-            engine.encode_step(frames[i % len(frames)][None], one[0], codes)
-            engine.decode_step(codes[:, :sent], one[1], heard)
-        loudest = max(loudest, float(heard.max()))
-        if not np.isfinite(heard).all():
-            sys.exit(f"frame {i} is not finite")
-        if (i + 1) % each == 0 or i + 1 == total:
-            took_ms = 1e3 * (time.process_time() - begin) / (i + 1 - done)
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            print(f"{(i + 1) / each:.1f} h: {took_ms:.3f} ms a frame, {memory} MiB, peak {loudest:.3f}", flush=True)
-            begin, done = time.process_time(), i + 1
-    same = all(np.array_equal(one, other) for one, other in zip(states, again, strict=True))
-    print(f"state equals that of a stream {LAST_FRAMES} frames old: {same}")
-    sys.exit(not same)
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class LossyLink:
+    """Packets over a simulated network."""
+
+    def __init__(self) -> None:
+        self.network: ImpairedNetwork[tuple[int, bytes, float]] = ImpairedNetwork(
+            1, loss=0.02, burst_packets=3, delay_ms=30, jitter_ms=8, reorder=0.01, duplicate=0.01
+        )
+
+    def send(self, now_s: float, sequence: int, packet: bytes, captured_s: float) -> None:
+        """Take a packet."""
+        self.network.send(now_s, (sequence, packet, captured_s))
+
+    def due(self, now_s: float) -> list[tuple[int, bytes, float]]:
+        """Return what has arrived."""
+        return self.network.due(now_s)
+
+
+def simulated(codec: Codec, hours: float) -> dict:
+    """Run a pipeline on a simulated clock; a minute in, memory must stand still."""
+    policy = LatencyPolicy.network(10)
+    capture, playback = Ring(24_000, 1), Ring(Receiver.ring_samples(policy, 48_000), 1)
+    times = Timeline(48_000), Timeline(48_000)
+    pipeline = Pipeline(
+        codec, capture, playback, 48_000, 48_000, 6000, policy,
+        capture_times=times[0], playback_times=times[1], link=LossyLink(),
+    )  # fmt: skip
+    microphone, speaker = SimulatedCapture(48_000, 480, 150), SimulatedPlayback(48_000, 480, -150)
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (48_000, 1)).astype(np.float32)
+
+    def sound(first: int, count: int) -> np.ndarray:
+        return noise[first % 48_000 : first % 48_000 + count]
+
+    now_s, base_mb, held_ms, next_s = 0.0, 0.0, 0.0, 0.0
+    steps = round(3600 * hours / STEP_S)
+    for step in range(steps):
+        now_s += STEP_S
+        microphone.run(now_s, capture, times[0], sound)
+        if step % 12_000 > 60:  # once a minute the processor is gone for 0.3 s
+            pipeline.pump(now_s)
+            held_ms = max(held_ms, pipeline.receiver.held_ms)
+        speaker.run(now_s, playback, times[1])
+        if now_s >= next_s:
+            next_s += 600
+            base_mb = base_mb if now_s < WARM_UP_S or base_mb else resident_mb()
+            print(f"simulated {now_s / 60:6.1f} min, {resident_mb():.1f} MB, held {pipeline.receiver.held_ms:.0f} ms",
+                  file=sys.stderr)  # fmt: skip
+        if not base_mb and now_s >= WARM_UP_S:
+            base_mb = resident_mb()
+    report = pipeline.report()
+    return {"hours": hours, "growth_mb": resident_mb() - base_mb, "held_max_ms": held_ms, **summary(report)}
+
+
+def real(codec: Codec, minutes: float) -> dict:
+    """Run a loopback with threads while as many processes as there are cores do nothing but count."""
+    loopback = LiveLoopback(codec, 6000, latency_ms=250, devices=FileDevices(codec, sample_path(), None))
+    load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    base_mb = 0.0
+    try:
+        with loopback.running() as running:
+            started_s = time.monotonic()
+            while (passed_s := time.monotonic() - started_s) < 60 * minutes and running.wait(1):
+                if not base_mb and passed_s > min(WARM_UP_S, 10 * minutes):
+                    base_mb = resident_mb()
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()
+    report = loopback.report()
+    return {"minutes": minutes, "growth_mb": resident_mb() - base_mb, "bound_ms": report["bound_ms"], **summary(report)}
+
+
+def summary(report: dict) -> dict:
+    """The counters."""
+    names = (
+        "frames_sent", "frames_decoded", "frames_concealed", "frames_dropped_over_cap", "capture_overflows",
+        "capture_dropped_samples", "playback_underflows", "cap_ms", "mouth_to_ear", "encode", "decode",
+    )  # fmt: skip
+    return {name: report[name] for name in names}
+
+
+def main() -> None:
+    """Run both parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--simulated-hours", type=float, default=2)
+    parser.add_argument("--real-minutes", type=float, default=5)
+    options = parser.parse_args()
+    codec, failures, result = Codec.load(options.model), [], {}
+    if options.simulated_hours:
+        part = result["simulated"] = simulated(codec, options.simulated_hours)
+        if part["held_max_ms"] > part["cap_ms"] + 1:
+            failures.append(f"{part['held_max_ms']:.0f} ms were held, the cap is {part['cap_ms']:.0f} ms")
+    if options.real_minutes:
+        part = result["real"] = real(codec, options.real_minutes)
+        if part["mouth_to_ear"]["max_ms"] > part["bound_ms"]:
+            failures.append(f"mouth to ear took {part['mouth_to_ear']['max_ms']:.0f} ms, over the bound")
+    failures += [f"{name}: memory grew by {part['growth_mb']:.1f} MB" for name, part in result.items()
+                 if part["growth_mb"] > MOST_GROWTH_MB]  # fmt: skip
+    print(json.dumps(result, indent=1))
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 24.0)
+    main()

@@ -163,7 +163,8 @@ def named_leaves(prefix: str, layers: tuple[Layer, ...]) -> Iterator[tuple[str, 
     """Every layer that holds arrays or computes, with its name, in order of execution."""
     for i, layer in enumerate(layers):
         if isinstance(layer, Residual):
-            for j, inner in enumerate(layer.body):
+            body: tuple[Leaf, ...] = layer.body
+            for j, inner in enumerate(body):
                 yield f"{prefix}.{i}.{j}", inner
         else:
             yield f"{prefix}.{i}", layer

@@ -62,7 +62,7 @@ def save_checkpoint(path: Path | str, config: CodecConfig, arrays: Arrays, *, ha
     Parameters
     ----------
     half : bool
-        Store float16: half the bytes, and what the model_id is computed from.
+        Store all but the codebooks as float16: half the bytes.  The model_id is computed from what is stored.
 
     Raises
     ------
@@ -71,7 +71,8 @@ def save_checkpoint(path: Path | str, config: CodecConfig, arrays: Arrays, *, ha
     """
     with np.errstate(over="ignore"):
         stored = {
-            name: np.ascontiguousarray(array, np.float16 if half else np.float32) for name, array in arrays.items()
+            name: np.ascontiguousarray(array, np.float16 if half and not name.endswith(".codebook") else np.float32)
+            for name, array in arrays.items()
         }
     loaded = {name: array.astype(np.float32) for name, array in stored.items()}
     _check(config, loaded)

@@ -26,12 +26,15 @@ class Browser:
             os.dup2(to_browser, 3)
             os.dup2(from_browser, 4)
 
+        options = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run")
+        options += ("--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required", "--window-size=1000,800")
         self.process = subprocess.Popen(
-            [find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}",
-             "--no-first-run", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required", "--window-size=1000,800",
-             "about:blank"],
-            preexec_fn=adopt, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [find_chromium(), *options, f"--user-data-dir={profile}", "about:blank"],
+            preexec_fn=adopt,
+            close_fds=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(to_browser)
         os.close(from_browser)
         self._write, self._read = os.fdopen(from_us, "wb", 0), os.fdopen(to_us, "rb", 0)

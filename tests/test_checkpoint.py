@@ -51,7 +51,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, half: bool) -> None:
     for name, array in loaded.arrays.items():
         assert array.dtype == np.float32
         assert np.array_equal(array, saved.arrays[name])
-        assert np.array_equal(array, weights[name].astype(np.float16 if half else np.float32))
+        assert np.array_equal(
+            array, weights[name].astype(np.float16 if half and not name.endswith(".codebook") else np.float32)
+        )
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
@@ -79,12 +81,13 @@ def test_cut_or_damaged_file_is_one_clear_error(made: Path, data: st.DataObject)
         damaged = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
     path = made.with_name("damaged.safetensors")
     path.write_bytes(damaged)
+    problem = ""
     try:
-        loaded = load_checkpoint(path)
+        # what the encoder alone uses is not in the model_id, and a letter of the name decides nothing
+        assert load_checkpoint(path).model_id == load_checkpoint(made).model_id
     except CheckpointError as error:
-        assert "\n" not in str(error)
-    else:  # what the encoder alone uses is not in the model_id, and a letter of the name decides nothing
-        assert loaded.model_id == load_checkpoint(made).model_id
+        problem = str(error)
+    assert "\n" not in problem
 
 
 def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
@@ -148,11 +151,11 @@ def test_arrays_that_cannot_run_are_refused(tmp_path: Path) -> None:
             load_checkpoint(path)
         path.unlink()
     array = np.full_like(weights["decoder.0.bias"], 70_000)
-    with pytest.raises(CheckpointError, match="in float16 at most 65504"):
+    with pytest.raises(CheckpointError, match=r"in float16 at most 65504"):
         save_checkpoint(path, SMALL, weights | {"decoder.0.bias": array})
-    with pytest.raises(CheckpointError, match="encoder.0.bias is missing"):
+    with pytest.raises(CheckpointError, match=r"encoder.0.bias is missing"):
         save_checkpoint(path, SMALL, {k: v for k, v in weights.items() if k != "encoder.0.bias"})
-    with pytest.raises(CheckpointError, match="extra is unknown"):
+    with pytest.raises(CheckpointError, match=r"extra is unknown"):
         save_checkpoint(path, SMALL, weights | {"extra": array})
 
 
@@ -161,7 +164,7 @@ def test_arrays_of_a_foreign_type_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     for dtype in (np.int64, np.float64, np.bool_):
         rewritten(path, weights | {"decoder.0.bias": weights["decoder.0.bias"].astype(dtype)})
-        with pytest.raises(CheckpointError, match="decoder.0.bias is .*; it must be float16 or float32"):
+        with pytest.raises(CheckpointError, match=r"decoder.0.bias is .*; it must be float16 or float32"):
             load_checkpoint(path)
     whole = save({name: array.astype(np.float16) for name, array in weights.items()}, {"format": "streamcodec"})
     path.write_bytes(whole.replace(b'"F16"', b'"U16"').replace(b"{", b"{", 1))

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from streamcodec.errors import ConfigError  # noqa: E402
 from streamcodec.training import losses  # noqa: E402
 from streamcodec.training.adversarial import play_round  # noqa: E402
-from streamcodec.training.discriminators import DiscriminatorConfig, Discriminators  # noqa: E402
+from streamcodec.training.discriminators import ONE_CORE, DiscriminatorConfig, Discriminators  # noqa: E402
 from streamcodec.training.discriminators.ensemble import level  # noqa: E402
 
 OFF: dict[str, tuple[int, ...]] = {"rates": (), "periods": (), "windows": ()}
@@ -117,6 +117,7 @@ def test_each_kind_can_be_switched_off() -> None:
     assert full.names == ["rate_1", "rate_2", "period_2", "period_5", "stft_512"]
     assert len(full(noise(1, 1600))) == 5
     assert only(rates=(1,)).names == ["rate_1"]
+    assert made_from(ONE_CORE).names == ["rate_2", "stft_2048"]
     with pytest.raises(ConfigError, match="no discriminator is switched on"):
         DiscriminatorConfig(**OFF)
 

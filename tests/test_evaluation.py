@@ -117,9 +117,12 @@ def test_long_files_are_cut_and_short_ones_of_a_folder_joined(tmp_path):
     assert notes == []
     assert {(clip.category, clip.source.rpartition("/")[2]) for clip in clips} == {
         ("speech", "anna"),
+        ("speech", "ben"),
         ("music", "music"),
     }
-    assert all(5 <= clip.duration_s <= 10 and clip.sample_rate_hz == RATE_HZ for clip in clips)
+    assert all(clip.sample_rate_hz == RATE_HZ for clip in clips)
+    # Ben said too little for a clip of 5 s, but he is not left out.
+    assert all(5 <= clip.duration_s <= 10 or clip.source.endswith("ben") for clip in clips)
     assert sum(clip.category == "music" for clip in clips) == 4
     again, _ = collect_clips(items_of_paths([tmp_path]), RATE_HZ, 40)
     assert [clip.digest for clip in clips] == [clip.digest for clip in again]
@@ -133,7 +136,7 @@ def test_clips_of_one_name_stay_apart(tmp_path):
         soundfile.write(tmp_path / folder / "x.wav", sound(6.0, seed=ord(folder)), RATE_HZ)
     items = items_of_paths([tmp_path])
     twins = [type(item)("x", item.category, item.source, item.read) for item in items]
-    assert {clip.name for clip in collect_clips(twins, RATE_HZ, 9)[0]} == {"x", "x#2"}
+    assert {clip.name for clip in collect_clips(twins, RATE_HZ, 9)[0]} == {"x", "x (2)"}
 
 
 def test_what_cannot_be_read_or_heard_is_left_out_with_a_line(tmp_path):
@@ -416,7 +419,7 @@ def test_a_damaged_cache_is_computed_anew(plain, tmp_path):
     assert ScoreCache(None).get("00", "ours@1", "x") is None
     blocked = tmp_path / "file"
     blocked.write_text("")
-    ScoreCache(blocked).put("00", Row("c", "x", "speech", 1, 1, 1, {}))
+    ScoreCache(blocked).put("00", Row("c", "x", "speech", RATE_HZ, 1, 1, 1, {}))
 
 
 def test_worker_processes_give_the_same_rows_as_this_one():

@@ -35,7 +35,9 @@ def rows():
     for codec, kbps, offset in (("ours@3", 3.0, 0.0), ("opus@6", 5.5, 1.0)):
         for i, category in enumerate(("speech", "speech", "music")):
             pesq = None if category == "music" else 2.0 + i
-            made.append(Row(codec, f"c{i}", category, 2.0, kbps, 12_000, {"mel": 1.0 + i + offset, "pesq": pesq}))
+            made.append(
+                Row(codec, f"c{i}", category, RATE_HZ, 2.0, kbps, 12_000, {"mel": 1.0 + i + offset, "pesq": pesq})
+            )
     return made
 
 
@@ -71,9 +73,18 @@ def test_table_counts_each_metric_over_the_clips_that_have_it():
     assert len(summarise(rows(), METRICS)) == 2
 
 
+def test_rates_are_never_averaged_together():
+    low = [Row("ours@3", "a", "speech", 16_000, 2.0, 3.0, 0, {"mel": 5.0})]
+    high = [Row("ours@3", "a", "speech", 48_000, 2.0, 3.0, 0, {"mel": 1.0})]
+    summaries = summarise(low + high, ("mel",))
+    assert [(s.sample_rate_hz, s.estimates["mel"].mean) for s in summaries] == [(16_000, 5.0), (48_000, 1.0)]
+    assert "at kHz" in as_text(summaries, ("mel",))
+    assert "at kHz" not in as_text(summaries[:1], ("mel",))
+
+
 def test_bitrate_is_bits_over_seconds_not_a_mean_of_rates():
-    long = Row("ours@3", "long", "speech", 8.0, 1.0, 0, {})
-    short = Row("ours@3", "short", "speech", 2.0, 6.0, 0, {})
+    long = Row("ours@3", "long", "speech", RATE_HZ, 8.0, 1.0, 0, {})
+    short = Row("ours@3", "short", "speech", RATE_HZ, 2.0, 6.0, 0, {})
     assert summarise([long, short], ())[0].kbps == pytest.approx(2.0)
 
 
@@ -89,7 +100,7 @@ def test_csv_and_json_hold_the_same_numbers():
 
 
 def coded_row(codec, clip, codes, size=16):
-    return Row(codec, clip, "speech", 2.0, 3.0, 0, {"mel": 1.0}, size, codes.astype(np.int16))
+    return Row(codec, clip, "speech", RATE_HZ, 2.0, 3.0, 0, {"mel": 1.0}, size, codes.astype(np.int16))
 
 
 def test_entropy_is_shown_for_the_highest_bitrate_of_each_weights_file():
@@ -199,6 +210,10 @@ def test_evaluate_command_makes_every_output(tmp_path):
         "opus@16,lyra@6",
         "--metrics",
         "mel,si_sdr",
+        "--rate-hz",
+        "24000",
+        "--rate-hz",
+        "16000",
         "--jobs",
         "1",
         "--cache",
@@ -206,7 +221,7 @@ def test_evaluate_command_makes_every_output(tmp_path):
     ]
     result = CliRunner().invoke(evaluate_cli.command, [*arguments, *flags], catch_exceptions=False)
     assert result.exit_code == 0
-    assert re.search(r"\| opus@16 \|", result.stdout)
+    assert re.findall(r"\| opus@16 +\| +(\d+) \|", result.stdout) == ["24", "16"]
     assert "lyra@6 left out: Lyra's TFLite files are not bundled" in result.stderr
     assert all((tmp_path / name).stat().st_size > 100 for name in names)
     assert list((tmp_path / "cache").rglob("*.npz"))

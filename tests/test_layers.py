@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -179,12 +180,37 @@ def test_bfloat16_training_path_is_close_to_float32() -> None:
     torch.manual_seed(0)
     model = CodecModel(SMALL, trainable=True)
     wave = 0.1 * clip(2, 2 * SMALL.hop_samples, 1)[..., 0]
-    expected, _, _ = model(wave, quantize=False)
+    expected, _, _ = model(wave, distortion=torch.zeros(2))
     with torch.autocast("cpu", torch.bfloat16):
-        made, _, _ = model(wave, quantize=False)
+        made, _, _ = model(wave, distortion=torch.zeros(2))
     made.float().square().mean().backward()
     assert float((made.float() - expected).detach().abs().max()) < 0.1 * float(expected.detach().abs().max())
     assert all(torch.isfinite(p.grad).all() for p in model.decoder.parameters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder_width": 8},
+        {"decoder_width": 64, "latent_dim": 3},
+        {"strides": (5,), "latent_kernel": 1, "edge_kernel": 1},
+        {"strides": (3, 1, 2), "code_dim": 1, "n_codebooks": 1},
+        {"latent_dim": 100, "code_dim": 30},
+        {"causal": False},
+        {"dilations": (2,), "residual_kernel": 4},
+    ],
+)
+def test_any_shape_trains_and_runs(change: dict) -> None:
+    config = replace(SMALL, **change)
+    torch.manual_seed(0)
+    trained, plain = CodecModel(config, trainable=True), CodecModel(config)
+    wave = 0.1 * clip(1, 4 * config.hop_samples, 1)[..., 0]
+    made, _, quantized = trained(wave)
+    (made.square().mean() + quantized.commitment_loss).backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in trained.parameters())
+    plain.load_arrays(trained.export_arrays())
+    with torch.no_grad():
+        assert torch.allclose(plain(wave)[0], made, atol=1e-5)
 
 
 def test_rows_that_are_no_multiple_of_the_stride_are_refused() -> None:

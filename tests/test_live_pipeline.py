@@ -67,7 +67,13 @@ def test_devices_of_other_rates_are_resampled(capture_hz, playback_hz):
         playback=SimulatedPlayback(playback_hz, playback_hz // 100),
         sound=tone,
         capture_channels=2,
-    ).run(3)
+    )
+    world.capture.write(tone(0, 100))  # what was thrown away before does not count as delay
+    world.capture.commit_read(100)
+    world.run(3)
+    delay = world.pipeline.receiver.mouth_to_ear
+    assert delay.percentile(1) > 45
+    assert delay.max_ms < 95
     heard = world.output[playback_hz : 2 * playback_hz]
     spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
     assert spectrum.argmax() == pytest.approx(440, abs=2)
@@ -174,6 +180,20 @@ def test_a_stream_that_pauses_begins_again_at_its_target():
     world.run(4)
     assert world.pipeline.receiver.controller.held_ms == pytest.approx(40, abs=8)
     assert world.playback.underflows == 0
+
+
+def test_a_stream_that_leaps_goes_on_from_there_at_its_target():
+    codec = transparent_codec()
+    policy = LatencyPolicy.loopback(40, 10)
+    ring = Ring(Receiver.ring_samples(policy, 24_000), 1)
+    receiver, packet = Receiver(codec, ring, 24_000, policy), codec.encoder(9000).encode(np.zeros(320, np.float32))
+    receiver.push(0, packet, 0.0)
+    receiver.pump(0.0)
+    ring.commit_read(ring.readable_samples - 400)
+    assert receiver.push(5000, packet, 0.01) is Arrival.JUMP
+    assert receiver.held_ms == pytest.approx(40 + 1000 / 75, abs=3)
+    receiver.pump(0.01)
+    assert receiver.decoded_frames == 2 - receiver.jitter.span_frames
 
 
 def test_a_device_that_gives_nonsense_is_repaired_and_counted():

@@ -89,6 +89,15 @@ def test_mel_distance_equals_torch():
     assert mel_distance(x, y, RATE_HZ) == pytest.approx(total, rel=1e-3)
 
 
+def test_mel_distance_is_what_training_minimises():
+    torch = pytest.importorskip("torch", reason="training needs torch")
+    from streamcodec.training.losses import MultiScaleMelLoss
+
+    x, y = noise(seed=1), speechlike(1.0)
+    loss = MultiScaleMelLoss(RATE_HZ)(torch.from_numpy(x)[None], torch.from_numpy(y)[None])
+    assert mel_distance(x, y, RATE_HZ) == pytest.approx(float(loss), rel=1e-4)
+
+
 def test_stft_distance_of_a_tenth_is_by_hand():
     x = noise()
     mean = sum(float(magnitude(x.astype(np.float64), window).mean()) for window in (2048, 512))

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,18 @@ from small_training import ALONE, CONFIG, SETTINGS, Crops, stepped  # noqa: E402
 from streamcodec.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from streamcodec.errors import CheckpointError, ConfigError  # noqa: E402
 from streamcodec.nn.model import CodecModel  # noqa: E402
-from streamcodec.training import trainer as trainer_module  # noqa: E402
+from streamcodec.training import shapes as shapes_module  # noqa: E402
 from streamcodec.training.resume import load_state, save_state  # noqa: E402
 from streamcodec.training.run import Validation, run  # noqa: E402
 from streamcodec.training.settings import ABLATIONS, TrainSettings  # noqa: E402
-from streamcodec.training.trainer import Trainer, model_config  # noqa: E402
+from streamcodec.training.shapes import model_config  # noqa: E402
+from streamcodec.training.trainer import Trainer  # noqa: E402
 from streamcodec.training.world import World  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(trainer_module, "PRESETS", {"small": CONFIG})
+    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -89,7 +91,7 @@ def test_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path: Path) 
 
 
 def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path) -> None:
-    shared, steps = {"batch": 4, "unquantized_steps": 1, "reseed_steps": 1, "crop_frames": 4}, 3
+    shared, steps = {"batch": 4, "unquantized_steps": 1, "reseed_steps": 1}, 3
     kinds = ("factorized", "ema")
     for kind in kinds:
         (tmp_path / f"{kind}.json").write_text(SETTINGS.changed(shared | {"quantizer": kind}).to_json())
@@ -221,9 +223,9 @@ def test_settings_of_another_model_do_not_resume(tmp_path: Path) -> None:
     for changes in ({"code_dim": 3}, {"quantizer": "ema"}, {"freeze_encoder": True}, {"discriminators": ("scale",)}):
         with pytest.raises(ConfigError, match="the run cannot go on with these settings; begin another one"):
             run(SETTINGS.changed(changes), Crops(SETTINGS), validation(), tmp_path, ALONE, tensorboard=False)
-    other = Trainer(SETTINGS.changed({"code_dim": 3}), ALONE)
+    wider = CodecModel(replace(CONFIG, encoder_width=2 * CONFIG.encoder_width), trainable=True)
     with pytest.raises(ConfigError, match=r"the weights to start from are of .*; these settings make a model of"):
-        other.load_model(trainer.model)
+        trainer.load_model(wider)
 
 
 def test_discriminators_start_fresh_where_a_run_had_none() -> None:

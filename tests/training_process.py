@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from small_training import CONFIG, stepped
 
-from streamcodec.training import trainer as trainer_module
+from streamcodec.training import shapes as shapes_module
 from streamcodec.training.settings import TrainSettings
 from streamcodec.training.trainer import Trainer
 from streamcodec.training.world import World
@@ -18,7 +18,7 @@ from streamcodec.training.world import World
 if __name__ == "__main__":
     folder, steps = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
-    trainer_module.PRESETS = {"small": CONFIG}
+    shapes_module.PRESETS = {"small": CONFIG}
     world = World.join("cpu", os.environ)
     for path in sorted(folder.glob("*.json")):
         trainer = stepped(steps, Trainer(TrainSettings.from_json(path.read_text()), world), world)

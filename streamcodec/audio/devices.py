@@ -41,6 +41,8 @@ def _portaudio() -> Any:
             "PortAudio is not installed, so no sound device can be used; install it (Debian: apt install "
             "libportaudio2, macOS: brew install portaudio), or work with files: loopback --output FILE"
         ) from None
+    except Exception as error:  # its own PortAudioError, which cannot be imported then
+        raise DeviceError(f"PortAudio does not start: {error}; loopback --output FILE works without") from None
     return sounddevice
 
 
@@ -110,7 +112,7 @@ class _DeviceStream:
     kind: Kind
 
     def __init__(self, device: Device, wanted_hz: int, block_ms: float, buffer_ms: float) -> None:
-        self.device = device
+        self.device, self.name = device, device.name
         self._sd = _portaudio()
         self.rate_hz, self.channels = self._format(wanted_hz)
         self.timeline = Timeline(self.rate_hz)
@@ -178,7 +180,10 @@ class _DeviceStream:
     @property
     def now_s(self) -> float:
         """The clock of the timeline."""
-        return float(self._stream.time)
+        try:
+            return float(self._stream.time)
+        except self._sd.PortAudioError as error:
+            raise self._error("stopped", error) from None
 
     @property
     def latency_ms(self) -> float:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
-from streamcodec.live.session import Devices, PumpThread
+if TYPE_CHECKING:
+    from streamcodec.live import Devices, FileDevices, PumpThread
 
 _REFRESH_S = 0.2
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -29,17 +33,17 @@ def meter(peak: float) -> str:
     return _BARS[round(min(max(1 - level_db / _FLOOR_DB, 0.0), 1.0) * (len(_BARS) - 1))]
 
 
-def device_line(devices: Devices) -> str:
+def device_line(devices: Devices | FileDevices) -> str:
     """Say what runs, once."""
     capture, playback = devices.capture, devices.playback
-    return (
-        f"{capture.device.name} ({capture.rate_hz} Hz) -> {playback.device.name} ({playback.rate_hz} Hz); Ctrl-C stops"
-    )
+    return f"{capture.name} ({capture.rate_hz} Hz) -> {playback.name} ({playback.rate_hz} Hz); Ctrl-C stops"
 
 
 def run_until_stopped(running: PumpThread, seconds: float | None, line: Callable[[], str]) -> None:
-    """Show `line()` five times a second on stderr, where that is a terminal, until time is up or Ctrl-C."""
+    """Show `line()` five times a second on stderr, where that is a terminal, until time is up, Ctrl-C or SIGTERM."""
     live = sys.stderr.isatty()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     ends_s = time.monotonic() + seconds if seconds else float("inf")
     try:
         while (left_s := ends_s - time.monotonic()) > 0 and running.wait(min(_REFRESH_S, left_s)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from streamcodec.errors import StreamcodecError
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _CODECS = "ours@3,ours@6,ours@9,opus@6,opus@12,opus@16,opus@24"
+_RATE = click.IntRange(8000, 96_000)
 _METRICS = "mel,stft,visqol,si_sdr,pesq,stoi"
 
 
@@ -27,6 +29,10 @@ def _default_cache() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "streamcodec" / "evaluate"
+
+
+def _advance(bar: Any, task: Any, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
 
 
 def _out(flag: str, name: str, text: str) -> Callable[[_Function], _Function]:
@@ -43,7 +49,7 @@ def _out(flag: str, name: str, text: str) -> Callable[[_Function], _Function]:
 @click.option("--category", help="What sound files are: speech, music, environment.  [default: by folder name]")
 @click.option("--clips", "count", default=60, show_default=True, type=click.IntRange(1), help="Most clips to use.")
 @click.option(
-    "--rate-hz", default=24_000, show_default=True, type=click.IntRange(8000, 96_000), help="Rate of the clips."
+    "--rate-hz", "rates_hz", type=_RATE, multiple=True, help="Rate to compare at; repeatable.  [default: 24000]"
 )
 @click.option("--metrics", "metric_names", default=_METRICS, show_default=True, help="Also there: visqol_speech.")
 @click.option("--by-category", is_flag=True, help="Add lines for each category.")
@@ -63,7 +69,7 @@ def command(
     split: str,
     category: str | None,
     count: int,
-    rate_hz: int,
+    rates_hz: tuple[int, ...],
     metric_names: str,
     by_category: bool,
     jobs: int | None,
@@ -83,8 +89,8 @@ def command(
     from rich.progress import Progress
 
     from streamcodec.evaluation.ablations import ablation_table, find_runs
-    from streamcodec.evaluation.cache import ScoreCache
-    from streamcodec.evaluation.clips import collect_clips, items_of_paths
+    from streamcodec.evaluation.cache import Row, ScoreCache
+    from streamcodec.evaluation.clips import Clip, collect_clips, items_of_paths
     from streamcodec.evaluation.codecs import Spec
     from streamcodec.evaluation.entropy import code_statistics, entropy_text
     from streamcodec.evaluation.runner import evaluate
@@ -101,32 +107,40 @@ def command(
         specs = [Spec.parse(text) for text in codecs.split(",") if text.strip()]
     metrics, notes = choose_metrics(tuple(name.strip() for name in metric_names.split(",") if name.strip()))
     console = Console(stderr=True, highlight=False)
-    clips, left_out = collect_clips(items_of_paths(places, category, split), rate_hz, count)
-    console.print(f"{len(clips)} clips, {sum(clip.duration_s for clip in clips):.0f} s, at {rate_hz} Hz")
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("scoring", total=None)
-        outcome = evaluate(
-            clips,
-            specs,
-            metrics,
-            jobs=jobs or os.cpu_count() or 1,
-            cache=ScoreCache(None if no_cache else cache or _default_cache()),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    notes += left_out + outcome.notes
+    items = items_of_paths(places, category, split)
+    rows: list[Row] = []
+    heard: list[Clip] = []
+    for rate_hz in dict.fromkeys(rates_hz or (24_000,)):
+        clips, left_out = collect_clips(items, rate_hz, count)
+        heard = heard or clips
+        console.print(f"{len(clips)} clips, {sum(clip.duration_s for clip in clips):.0f} s, at {rate_hz} Hz")
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("scoring", total=None)
+            outcome = evaluate(
+                clips,
+                specs,
+                metrics,
+                jobs=jobs or os.cpu_count() or 1,
+                cache=ScoreCache(None if no_cache else cache or _default_cache()),
+                progress=partial(_advance, bar, task),
+            )
+        rows += outcome.rows
+        notes += left_out + outcome.notes
+    notes = list(dict.fromkeys(notes))
     for note in notes:
         click.echo(note, err=True)
-    if not outcome.rows:
+    if not rows:
         raise StreamcodecError("no codec could run; the lines above say why")
-    summaries = summarise(outcome.rows, metrics, by_category)
-    click.echo(ablation_table(runs, ablation_kbps, outcome.rows, metrics) if runs else as_text(summaries, metrics))
-    for statistics in [] if runs else code_statistics(outcome.rows):
+    summaries = summarise(rows, metrics, by_category)
+    click.echo(ablation_table(runs, ablation_kbps, rows, metrics) if runs else as_text(summaries, metrics))
+    first = [row for row in rows if row.sample_rate_hz == heard[0].sample_rate_hz]
+    for statistics in [] if runs else code_statistics(first):
         click.echo("\n" + entropy_text(statistics))
     if csv_path:
         csv_path.write_text(as_csv(summaries, metrics), encoding="utf-8")
     if json_path:
-        settings = {"sample_rate_hz": rate_hz, "clips": len(clips), "metrics": list(metrics)}
-        json_path.write_text(as_json(summaries, outcome.rows, settings), encoding="utf-8")
+        settings = {"clips": len(heard), "metrics": list(metrics), "left_out": notes}
+        json_path.write_text(as_json(summaries, rows, settings), encoding="utf-8")
     if plot_path:
         from streamcodec.evaluation.plots import quality_plot
 
@@ -134,7 +148,7 @@ def command(
     if html_path:
         from streamcodec.evaluation.report import html_report
 
-        html_path.write_text(html_report(summaries, outcome.rows, clips, specs, metrics, notes), encoding="utf-8")
+        html_path.write_text(html_report(summaries, first, heard, specs, metrics, notes), encoding="utf-8")
 
 
 if __name__ == "__main__":

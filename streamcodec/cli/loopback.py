@@ -27,7 +27,7 @@ from streamcodec.cli._options import (
     progress_bar,
 )
 from streamcodec.codec import Codec
-from streamcodec.live.file_loopback import run_file_loopback
+from streamcodec.errors import DeviceError
 
 
 @click.command()
@@ -89,9 +89,15 @@ def command(
     if loopback.aim_ms is not None and latency_ms is not None and loopback.aim_ms > latency_ms:
         click.echo(f"the devices' buffers alone take most of {latency_ms:g} ms; aiming for {loopback.aim_ms:.0f} ms "
                    "(--buffer-ms asks for smaller ones)", err=True)  # fmt: skip
-    click.echo(device_line(loopback.devices), err=True)
-    with loopback.running() as running:
-        run_until_stopped(running, seconds, lambda: _line(loopback))
+    failure = None
+    try:
+        with loopback.running() as running:
+            click.echo(device_line(loopback.devices), err=True)
+            run_until_stopped(running, seconds, lambda: _line(loopback))
+    except DeviceError as error:
+        failure = error
+        if not loopback.pipeline.sender.sequence:
+            raise
     report = loopback.report()
     if plot_path is not None:
         from streamcodec.live.latency_plot import latency_plot
@@ -99,11 +105,15 @@ def command(
         plot_path.write_bytes(latency_plot(loopback.pipeline.histograms()))
     if as_json:
         print_json(report)
-        return
-    _print_report(report)
+    else:
+        _print_report(report)
+    if failure is not None:
+        raise failure
 
 
 def _files(codec: Codec, source: Path, target: Path, fast: bool, bitrate_bps: float, as_json: bool) -> None:
+    from streamcodec.live.file_loopback import run_file_loopback
+
     seconds = audio_info(source).duration_s
     with progress_bar(f"loopback {source.name}", seconds * codec.config.frame_rate_hz) as advance:
         report = run_file_loopback(codec, source, target, bitrate_bps, paced=not fast, progress=advance)
@@ -140,7 +150,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
     click.echo(f"{'ms':22}{'p50':>8}  {'p99':>8}  {'p99.9':>8}  {'max':>8}")
     for name in (
-        "capture_device", "captured_to_encoded", "encode", "waiting_for_decode", "decode", "playback_device",
+        "capture_device", "capture_ring", "encode", "jitter_buffer", "decode", "playback_ring", "playback_device",
         "mouth_to_ear",
     ):  # fmt: skip
         click.echo(row(name.replace("_", " "), report[name]))

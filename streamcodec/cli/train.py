@@ -66,7 +66,7 @@ def command(
     from streamcodec.training.memory import keep_freed_memory
     from streamcodec.training.run import Validation, run, validation_sampler_shape
     from streamcodec.training.sampler import CropSampler
-    from streamcodec.training.trainer import model_config
+    from streamcodec.training.shapes import model_config
     from streamcodec.training.world import World
 
     if device == "auto":

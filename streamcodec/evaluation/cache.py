@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Row:
-    """One clip through one codec."""
+    """One clip through one codec, compared at `sample_rate_hz`."""
 
     codec: str
     clip: str
     category: str
+    sample_rate_hz: int
     duration_s: float
     kbps: float
     bandwidth_hz: float

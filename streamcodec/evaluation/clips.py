@@ -7,7 +7,7 @@ seconds; long ones are cut.  The choice depends on the names only, so every code
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,6 +25,7 @@ CATEGORIES = ("speech", "music", "environment")
 CLIP_S = 8.0
 SHORTEST_CLIP_S = 5.0
 LONGEST_CLIP_S = 10.0
+SHORTEST_ALONE_S = 1.5
 GAP_S = 0.15
 SILENCE_RMS = 1e-3
 CORPUS_INDEX = "index.json"
@@ -133,14 +134,15 @@ def collect_clips(items: list[Item], sample_rate_hz: int, count: int) -> tuple[l
         for category, sources in sorted(by_category.items())
     }
     clips: list[Clip] = []
+    seen: Counter[str] = Counter()
     for clip in _in_turns(list(queues.values())):
         if len(clips) == count:
             break
-        twin = sum(other.name.split("#")[0] == clip.name for other in clips)
-        clips.append(replace(clip, name=f"{clip.name}#{twin + 1}") if twin else clip)
+        seen[clip.name] += 1
+        clips.append(clip if seen[clip.name] == 1 else replace(clip, name=f"{clip.name} ({seen[clip.name]})"))
     if not clips:
         raise AudioError(
-            f"none of {len(items)} sound files gives a clip of {SHORTEST_CLIP_S:g} s that is not silent"
+            f"none of {len(items)} sound files gives {SHORTEST_ALONE_S:g} s that are not silent"
             + (f" ({notes[0]})" if notes else "")
         )
     return sorted(clips, key=lambda clip: (clip.category, clip.name)), notes
@@ -158,9 +160,10 @@ def _in_turns(iterators: list[Iterator[Clip]]) -> Iterator[Clip]:
 
 
 def _clips_of_source(items: list[Item], rate_hz: int, per_item: int, notes: list[str]) -> Iterator[Clip]:
-    """Clips of one source: long items cut, short ones joined in order."""
+    """Clips of one source: long items cut, short ones joined in order; a source of little sound is one short clip."""
     waiting: list[Float32] = []
     first = ""
+    fruitless = True
     for item in _spread(items):
         try:
             samples = resampled(*item.read(), rate_hz)
@@ -171,14 +174,18 @@ def _clips_of_source(items: list[Item], rate_hz: int, per_item: int, notes: list
             for start in _piece_starts(len(samples), rate_hz, per_item):
                 piece = samples[start : start + int(CLIP_S * rate_hz)]
                 if _audible(piece):
+                    fruitless = False
                     yield Clip(f"{item.name}+{start / rate_hz:.1f}s", item.category, item.source, piece, rate_hz)
         elif _audible(samples):
             first = first if waiting else item.name
             waiting += [samples, np.zeros(int(GAP_S * rate_hz), np.float32)]
             if sum(map(len, waiting)) >= SHORTEST_CLIP_S * rate_hz:
                 joined = np.concatenate(waiting[:-1])[: int(LONGEST_CLIP_S * rate_hz)]
+                fruitless = False
                 yield Clip(first, item.category, item.source, joined, rate_hz)
                 waiting = []
+    if fruitless and sum(map(len, waiting)) >= SHORTEST_ALONE_S * rate_hz:
+        yield Clip(first, items[0].category, items[0].source, np.concatenate(waiting[:-1]), rate_hz)
 
 
 def _spread(items: list[Item]) -> list[Item]:

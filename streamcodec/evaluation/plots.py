@@ -39,7 +39,13 @@ def quality_plot(summaries: list[Summary], metrics: Sequence[str]) -> bytes:
     columns = min(3, len(metrics))
     n_rows = -(-len(metrics) // columns)
     figure = _new_figure(4.2 * columns, 3.2 * n_rows + 0.5)
-    families = list(dict.fromkeys(summary.codec.rpartition("@")[0] for summary in summaries))
+    several_rates = len({summary.sample_rate_hz for summary in summaries}) > 1
+
+    def family_of(summary: Summary) -> str:
+        name = summary.codec.rpartition("@")[0]
+        return f"{name}, {summary.sample_rate_hz / 1000:g} kHz" if several_rates else name
+
+    families = list(dict.fromkeys(map(family_of, summaries)))
     handles: dict[str, Any] = {}
     for position, name in enumerate(metrics, start=1):
         metric = METRICS[name]
@@ -48,7 +54,7 @@ def quality_plot(summaries: list[Summary], metrics: Sequence[str]) -> bytes:
             points = sorted(
                 (summary.kbps, estimate.mean, estimate.half_width or 0.0)
                 for summary in summaries
-                if summary.codec.rpartition("@")[0] == family and (estimate := summary.estimates[name]) is not None
+                if family_of(summary) == family and (estimate := summary.estimates[name]) is not None
             )
             if points:
                 kbps, mean, half = zip(*points, strict=True)

@@ -50,6 +50,7 @@ def run_task(task: Task) -> Row:
         codec=str(task.spec),
         clip=clip.name,
         category=clip.category,
+        sample_rate_hz=clip.sample_rate_hz,
         duration_s=clip.duration_s,
         kbps=coded.payload_bits / clip.duration_s / 1000,
         bandwidth_hz=scores.bandwidth_hz,

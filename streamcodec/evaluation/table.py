@@ -43,10 +43,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of the table: a codec over the clips of one category, or over all."""
+    """One line of the table: a codec over the clips of one category, or over all, at one rate."""
 
     codec: str
     category: str
+    sample_rate_hz: int
     clips: int
     kbps: float
     bandwidth_hz: float
@@ -54,26 +55,27 @@ class Summary:
 
 
 def summarise(rows: list[Row], metrics: Sequence[str], by_category: bool = False) -> list[Summary]:
-    """One line a codec, in the order of the rows; `by_category` adds its lines for each category."""
+    """One line a codec and rate, in the order of the rows; `by_category` adds its lines for each category."""
     summaries = []
     categories = sorted({row.category for row in rows})
-    groups = [ALL, *(categories if by_category and len(categories) > 1 else [])]
-    for category in groups:
-        for codec in dict.fromkeys(row.codec for row in rows):
-            members = [row for row in rows if row.codec == codec and category in (ALL, row.category)]
-            if members:
-                summaries.append(_summary(codec, category, members, metrics))
+    for category in [ALL, *(categories if by_category and len(categories) > 1 else [])]:
+        groups: dict[tuple[str, int], list[Row]] = {}
+        for row in rows:
+            if category in (ALL, row.category):
+                groups.setdefault((row.codec, row.sample_rate_hz), []).append(row)
+        summaries += [_summary(category, members, metrics) for members in groups.values()]
     return summaries
 
 
-def _summary(codec: str, category: str, rows: list[Row], metrics: Sequence[str]) -> Summary:
+def _summary(category: str, rows: list[Row], metrics: Sequence[str]) -> Summary:
     seconds = sum(row.duration_s for row in rows)
     estimates = {
         name: Estimate.of([value for row in rows if (value := row.scores.get(name)) is not None]) for name in metrics
     }
     return Summary(
-        codec=codec,
+        codec=rows[0].codec,
         category=category,
+        sample_rate_hz=rows[0].sample_rate_hz,
         clips=len(rows),
         kbps=sum(row.kbps * row.duration_s for row in rows) / seconds,
         bandwidth_hz=float(np.mean([row.bandwidth_hz for row in rows])),
@@ -98,13 +100,15 @@ def markdown(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def table_cells(summaries: list[Summary], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Headers and cells as shown; arrows tell which way is better."""
     categories = any(summary.category != ALL for summary in summaries)
-    headers = ["codec", *(["clips of"] if categories else []), "kbps", "band kHz"]
+    rates = len({summary.sample_rate_hz for summary in summaries}) > 1
+    headers = ["codec", *(["clips of"] if categories else []), *(["at kHz"] if rates else []), "kbps", "band kHz"]
     headers += [f"{METRICS[name].title} {'↑' if METRICS[name].higher_is_better else '↓'}" for name in metrics] + [
         "clips"
     ]
     lines = []
     for summary in summaries:
         cells = [summary.codec, *([summary.category] if categories else [])]
+        cells += [f"{summary.sample_rate_hz / 1000:g}"] if rates else []
         cells += [f"{summary.kbps:.2f}", f"{summary.bandwidth_hz / 1000:.1f}"]
         for name in metrics:
             estimate = summary.estimates[name]
@@ -119,15 +123,16 @@ def as_text(summaries: list[Summary], metrics: Sequence[str]) -> str:
 
 
 def as_csv(summaries: list[Summary], metrics: Sequence[str]) -> str:
-    """One line a codec and category, with columns NAME, NAME_ci95 (half of the interval) and NAME_clips."""
+    """One line a codec, category and rate, with columns NAME, NAME_ci95 (half of the interval) and NAME_clips."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     columns = [column for name in metrics for column in (name, f"{name}_ci95", f"{name}_clips")]
-    writer.writerow(["codec", "category", "clips", "kbps", "bandwidth_hz", *columns])
+    writer.writerow(["codec", "category", "sample_rate_hz", "clips", "kbps", "bandwidth_hz", *columns])
     for summary in summaries:
         cells: list[Any] = [
             summary.codec,
             summary.category,
+            summary.sample_rate_hz,
             summary.clips,
             f"{summary.kbps:.4f}",
             f"{summary.bandwidth_hz:.0f}",

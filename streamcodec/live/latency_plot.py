@@ -33,6 +33,8 @@ def latency_plot(parts: Mapping[str, LatencyHistogram]) -> bytes:
             places.append(histogram.count / rest)
             rest -= count
             values.append(min(upper_ms, histogram.max_ms))
+        places.append(float(histogram.count))
+        values.append(histogram.max_ms)
         whole = name == "mouth to ear"
         axes.step(places, values, where="post", label=name, linewidth=2.2 if whole else 1.2)
     axes.set_xscale("log")

@@ -123,10 +123,11 @@ class Pipeline:
         """Every part of the latency by name, for a plot."""
         return {
             "capture device": self.capture_device.delay,
-            "captured to encoded": self.sender.waited,
+            "capture ring": self.sender.ring_fill,
             "encode": self.sender.compute,
-            "waiting for decode": self.receiver.waited,
+            "jitter buffer": self.receiver.waited,
             "decode": self.receiver.compute,
+            "playback ring": self.receiver.ring_fill,
             "playback device": self.playback_device.delay,
             "mouth to ear": self.receiver.mouth_to_ear,
         }
@@ -170,9 +171,11 @@ def side_report(sender: Sender, receiver: Receiver, capture: DeviceDelay, playba
         "held_max_ms": receiver.max_held_ms,
         "speed": receiver.controller.speed,
         "capture_device": capture.delay.summary(),
+        "capture_ring": sender.ring_fill.summary(),
         "captured_to_encoded": sender.waited.summary(),
         "encode": sender.compute.summary(),
-        "waiting_for_decode": receiver.waited.summary(),
+        "jitter_buffer": receiver.waited.summary(),
         "decode": receiver.compute.summary(),
+        "playback_ring": receiver.ring_fill.summary(),
         "playback_device": playback.delay.summary(),
     }

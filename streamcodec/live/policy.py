@@ -33,8 +33,9 @@ class LatencyPolicy:
     reserve_ms : float
         Decoded audio that must always wait for the device; what falls short of it is concealed.
     ready_ms : float
-        Packets are decoded as soon as less audio than this waits for the device.  The more of the target
-        it is the better a stalled processor is bridged, the less of it the longer a late packet is still of use.
+        Packets are decoded as soon as less audio than this waits for the device; equal to the target, it moves
+        with it.  The more of the target it is the better a stalled processor is bridged, the less of it the longer a
+        late packet is still of use.
     adaptive : bool
         Let the target follow the spread of arrivals, from `reserve_ms` up to half of `cap_ms`, and raise the reserve
         when the device ran dry.
@@ -82,23 +83,26 @@ class HoldController:
         self.target_ms = policy.target_ms
         self.reserve_ms = policy.reserve_ms
         self.needed_frames = 0
+        self._relax_ms_per_s = _RELAX_MS_PER_S
         self._offsets = np.zeros(_SPREAD_PACKETS)
-        self._arrivals = 0
         self._spread_ms = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Begin a stretch of packets; what was learned about the spread of arrivals and the clocks stays."""
+        """Begin a stretch of packets; the spread of arrivals that was learned stays until the next is known."""
         self.held_ms = math.nan
         self.speed = 1.0
         self._integral = 0.0
         self._last_s = math.nan
         self._first_sequence: int | None = None
+        self._arrivals = 0
         self._first_s = 0.0
 
     @property
     def ready_ms(self) -> float:
         """Decode packets while less audio than this waits for the device."""
+        if self.policy.ready_ms == self.policy.target_ms:
+            return self.target_ms
         return max(self.policy.ready_ms, self.reserve_ms)
 
     def arrived(self, sequence: int, held_ms: float, now_s: float) -> None:
@@ -119,18 +123,19 @@ class HoldController:
         self._steer(elapsed_s)
 
     def underflowed(self) -> None:
-        """The device ran dry: hold a larger reserve."""
+        """The device ran dry: hold a larger reserve, and give it up more slowly each time."""
         if self.policy.adaptive:
+            self._relax_ms_per_s /= 2
             self.reserve_ms = min(self.reserve_ms + _UNDERFLOW_STEP_MS, self.policy.cap_ms / 4)
             self._retarget(0.0)
 
     def _retarget(self, elapsed_s: float) -> None:
         if not self.policy.adaptive:
             return
-        self.reserve_ms = max(self.policy.reserve_ms, self.reserve_ms - _RELAX_MS_PER_S * elapsed_s)
+        self.reserve_ms = max(self.policy.reserve_ms, self.reserve_ms - self._relax_ms_per_s * elapsed_s)
         frame_ms = 1000 * self.frame_s
         wanted = self.reserve_ms + self._spread_ms + (0.5 + self.needed_frames) * frame_ms
-        self.target_ms = min(max(wanted, self.ready_ms), self.policy.cap_ms / 2)
+        self.target_ms = min(max(wanted, self.reserve_ms), self.policy.cap_ms / 2)
 
     def _steer(self, elapsed_s: float) -> None:
         error_s = (self.held_ms - self.target_ms) / 1000

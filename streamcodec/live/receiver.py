@@ -71,6 +71,7 @@ class Receiver:
         self.last_mouth_to_ear_ms = math.nan
         self.compute = LatencyHistogram()
         self.waited = LatencyHistogram()
+        self.ring_fill = LatencyHistogram()
         self.mouth_to_ear = LatencyHistogram()
         self._resampler = ShortResampler(codec.sample_rate_hz, playback_hz, codec.frame_samples)
         self._channels = np.zeros((self._resampler.max_out_samples, playback.channels), np.float32)
@@ -89,6 +90,11 @@ class Receiver:
             raise ValueError(
                 f"the playback ring holds {playback.capacity_samples} samples; the cap takes {needed_ms:g} ms"
             )
+
+    def restart(self) -> None:
+        """Forget the stream; the next packet begins another."""
+        self._running = False
+        self.decoder.reset()
 
     @staticmethod
     def ring_samples(policy: LatencyPolicy, playback_hz: int) -> int:
@@ -118,12 +124,14 @@ class Receiver:
             if coarse:
                 return Arrival.LATE
             self._start(sequence, now_s)
-        arrival = self.jitter.put(sequence, Waiting(packet, coarse, now_s, captured_s))
+        waiting = Waiting(packet, coarse, now_s, captured_s)
+        arrival = self.jitter.put(sequence, waiting)
         if coarse:
             return arrival
         self.arrivals[arrival] += 1
         if arrival is Arrival.JUMP:
-            self.controller.restart()
+            self._start(sequence, now_s)
+            self.jitter.put(sequence, waiting)
         if arrival in (Arrival.STORED, Arrival.IMPROVED, Arrival.JUMP):
             self._last_arrival_s = now_s
             self.controller.arrived(sequence, self._slack_ms(sequence, now_s), now_s)
@@ -218,7 +226,7 @@ class Receiver:
     def _decode(self, waiting: Waiting | None) -> Float32:
         begun = time.perf_counter()
         frame = self.decoder.decode(None if waiting is None else waiting.packet)
-        self.compute.record(1000 * (time.perf_counter() - begun))
+        self.compute.record(1000 * (time.perf_counter() - begun), 1000 * self.frame_s)
         if waiting is None:
             self.concealed_frames += 1
         else:
@@ -230,6 +238,8 @@ class Receiver:
         self._write(self._decode(None))
 
     def _write(self, frame: Float32) -> None:
+        if self._running:
+            self.ring_fill.record(self.ring_ms)
         self._resampler.speed = self.controller.speed
         samples = self._resampler.process(np.ascontiguousarray(frame, np.float32))
         block = self._channels[: len(samples)]

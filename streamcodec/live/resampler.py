@@ -84,9 +84,14 @@ class ShortResampler:
         return self._n_in - float(self._cursor[1]) + float(self._cursor[0]) + self.delay_samples - 1
 
     @property
+    def pending_samples(self) -> float:
+        """Input samples, with their fraction, from the next output's place to the end of the input so far."""
+        return self._n_in - self.input_position
+
+    @property
     def pending_outputs(self) -> float:
         """Outputs, with their fraction, that come before the one at the next input sample."""
-        return (self._n_in - self.input_position) / self.step
+        return self.pending_samples / self.step
 
     def process(self, samples: Float32) -> Float32:
         """Convert contiguous float32 [T]; what comes out is a view that the next call overwrites.

@@ -42,6 +42,17 @@ class Sender:
         When captured samples were in the air.
     cap_ms : float
         Most audio to leave waiting in the ring; beyond it all but 20 ms are skipped, with a cross-fade.
+
+    Attributes
+    ----------
+    sequence, packet_bytes : int
+        Packets sent and their bytes.
+    dropped_samples, repaired_samples : int
+        Skipped to stay under the cap; not finite, and so set to zero.
+    level : float
+        Peak of the last frame.
+    ring_fill, waited, compute : LatencyHistogram
+        Audio found in the ring; from the air to the encoder; encoding.
     """
 
     def __init__(
@@ -66,6 +77,8 @@ class Sender:
         self.level = 0.0
         self.compute = LatencyHistogram()
         self.waited = LatencyHistogram()
+        self.ring_fill = LatencyHistogram()
+        self._frame_ms = 1000 * codec.frame_samples / codec.sample_rate_hz
         self.cap_ms = cap_ms
         self._cap_samples = round(cap_ms * capture_hz / 1000)
         self._keep_samples = round(_KEEP_MS * capture_hz / 1000)
@@ -81,19 +94,19 @@ class Sender:
         self._frame = np.zeros(codec.frame_samples, np.float32)
         self._filled = 0
         self._frame_position = 0.0
-        self._skipped = 0
 
     @property
     def delay_ms(self) -> float:
         """Delay that the sender adds by design: one frame and, where it resamples, the filter."""
-        frame_ms = 1000 * self.codec.frame_samples / self.codec.sample_rate_hz
-        return frame_ms + (self._resampler.delay_ms if self._resampler else 0.0)
+        return self._frame_ms + (self._resampler.delay_ms if self._resampler else 0.0)
 
     def pump(self, now_s: float) -> int:
         """Encode all whole frames that are there; how many."""
         if self.capture.readable_samples > self._cap_samples:
             self._drop(self.capture.readable_samples - self._keep_samples)
         before = self.sequence
+        if self.capture.readable_samples:
+            self.ring_fill.record(1000 * self.capture.readable_samples / self.capture_hz)
         while taken := self._take(self._block):
             self._advance(self._block[:taken], now_s)
         return self.sequence - before
@@ -120,7 +133,6 @@ class Sender:
         self._fading = fade
         skipped = min(samples, self.capture.readable_samples)
         self.capture.commit_read(skipped)
-        self._skipped += skipped + fade
         self.dropped_samples += skipped
 
     def _fade_in(self, part: Float32) -> None:
@@ -135,10 +147,9 @@ class Sender:
     def _advance(self, samples: Float32, now_s: float) -> None:
         """Encode every frame that the samples complete."""
         resampler = self._resampler
-        if resampler is None:
-            position, step = float(self.capture.read_samples - len(samples)), 1.0
-        else:
-            position = resampler.input_position + self._skipped
+        position, step = float(self.capture.read_samples - len(samples)), 1.0
+        if resampler is not None:
+            position -= resampler.pending_samples
             step = resampler.step
             samples = resampler.process(samples)
         done = 0
@@ -157,7 +168,7 @@ class Sender:
         captured_s = self.timeline.time_of(self._frame_position)
         begun = time.perf_counter()
         packet = self.encoder.encode(self._frame)
-        self.compute.record(1000 * (time.perf_counter() - begun))
+        self.compute.record(1000 * (time.perf_counter() - begun), self._frame_ms)
         if not math.isnan(captured_s):
             self.waited.record(1000 * (now_s - captured_s))
         self.level = float(np.abs(self._frame).max())

@@ -13,7 +13,7 @@ import numpy as np
 from streamcodec.audio.devices import CaptureStream, PlaybackStream, find_device
 from streamcodec.audio.ring import Ring
 from streamcodec.codec import Codec
-from streamcodec.errors import StreamcodecError
+from streamcodec.live.file_devices import FileDevices
 from streamcodec.live.pipeline import Pipeline
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
@@ -27,7 +27,7 @@ _SWITCH_INTERVAL_S = 0.0005
 _WARM_UP_FRAMES = 20
 _SETTLED_S = 0.5
 _LATE_S = 0.1
-_LONGEST_SETTLING_S = 2.5
+_LONGEST_SETTLING_S = 4.0
 
 
 class Pump(Protocol):
@@ -96,9 +96,9 @@ class PumpThread:
     turns more often, so that a callback need not wait.
     """
 
-    def __init__(self, devices: Devices, pump: Pump) -> None:
+    def __init__(self, devices: Devices | FileDevices, pump: Pump) -> None:
         self.devices, self._pump = devices, pump
-        self.error: StreamcodecError | OSError | None = None
+        self.error: Exception | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamcodec pump", daemon=True)
         self._switch_interval_s = sys.getswitchinterval()
@@ -132,8 +132,8 @@ class PumpThread:
 
         Raises
         ------
-        StreamcodecError
-            What ended it.
+        Exception
+            What ended it: a DeviceError, as a rule.
         """
         self._stop.wait(seconds)
         if self.error is not None:
@@ -143,13 +143,15 @@ class PumpThread:
     def _settle(self, started_s: float) -> None:
         """Throw away what is captured until both devices call back evenly: many start with a pause or a backlog."""
         clock, capture = self.devices.playback, self.devices.capture_ring
-        even_since_s = started_s
+        even_since_s, backlog_s = started_s, 0.0
         while not self._stop.is_set() and (now_s := clock.now_s) - started_s < _LONGEST_SETTLING_S:
             capture.commit_read(capture.readable_samples)
             self._pump.pump(now_s)
             late_s = now_s - min(self.devices.capture.timeline.last_called_s, clock.timeline.last_called_s)
-            if not late_s < _LATE_S:
-                even_since_s = now_s
+            delay_s = self.devices.capture.timeline.device_delay_s()
+            if not late_s < _LATE_S or delay_s < backlog_s - _LATE_S / 2:
+                even_since_s, backlog_s = now_s, delay_s
+            backlog_s = max(backlog_s, delay_s)
             if now_s - even_since_s > _SETTLED_S:
                 return
             self._stop.wait(_POLL_S)
@@ -158,7 +160,8 @@ class PumpThread:
         clock = self.devices.playback
         started_s = clock.now_s
         try:
-            self._settle(started_s)
+            if isinstance(self.devices, Devices):
+                self._settle(started_s)
             while not self._stop.is_set():
                 now_s = clock.now_s
                 if not self._pump.pump(now_s):
@@ -166,7 +169,7 @@ class PumpThread:
                 if now_s - started_s > _PATIENCE_S:
                     self.devices.capture.check(_PATIENCE_S)
                     self.devices.playback.check(_PATIENCE_S)
-        except (StreamcodecError, OSError) as error:
+        except Exception as error:  # raised again where someone waits
             self.error = error
         finally:
             self._stop.set()
@@ -188,6 +191,8 @@ class LiveLoopback:
         keeps the speaker fed, which is found out while it runs.
     buffer_ms : float
         Buffer to ask of each device.
+    devices : Devices or FileDevices, optional
+        In place of those that the options before would open.
 
     Examples
     --------
@@ -206,10 +211,12 @@ class LiveLoopback:
         output_device: str | None = None,
         latency_ms: float | None = None,
         buffer_ms: float = 40.0,
+        devices: Devices | FileDevices | None = None,
     ) -> None:
         self.codec = codec
-        devices = self.devices = Devices(codec, input_device, output_device, buffer_ms)
-        fixed_ms = 2 * buffer_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
+        self.devices = devices = devices or Devices(codec, input_device, output_device, buffer_ms)
+        buffers_ms = 0.0 if isinstance(devices, FileDevices) else 2 * buffer_ms
+        fixed_ms = buffers_ms + 1000 * codec.frame_samples / codec.sample_rate_hz + 2
         self.aim_ms = None if latency_ms is None else max(latency_ms, fixed_ms + _LEAST_HOLD_MS)
         hold_ms = 2 * _LEAST_HOLD_MS if self.aim_ms is None else self.aim_ms - fixed_ms
         self.policy = LatencyPolicy.loopback(hold_ms, BLOCK_MS, adaptive=latency_ms is None)

@@ -58,13 +58,9 @@ class SimulatedCapture(SimulatedDevice):
     def run(self, now_s: float, ring: Ring, times: Timeline, sound: Callable[[int, int], Float32]) -> None:
         """Call back as often as is due."""
         for ideal_s in self.due(now_s):
-            first = (self.calls_before(ideal_s)) * self.block_samples
+            first = (round(ideal_s / self.interval_s) - 1) * self.block_samples
             times.mark(ring.written_samples, ideal_s - self.interval_s, now_s)
             ring.write(sound(first, self.block_samples))
-
-    def calls_before(self, ideal_s: float) -> int:
-        """Index of the callback that is due at `ideal_s`."""
-        return round(ideal_s / self.interval_s) - 1
 
 
 class SimulatedPlayback(SimulatedDevice):

@@ -15,7 +15,7 @@ from streamcodec.errors import CheckpointError
 from streamcodec.nn.ema_quantizer import EmaCodebook
 from streamcodec.nn.layers import Conv, ConvTranspose, Residual, Snake, Stack
 from streamcodec.nn.passthrough import pass_through
-from streamcodec.nn.quantizer import FactorizedCodebook, Quantized, ResidualVQ
+from streamcodec.nn.quantizer import FactorizedCodebook, Quantized, ResidualVQ, noisy_channel
 
 
 class CodecModel(nn.Module):
@@ -42,7 +42,7 @@ class CodecModel(nn.Module):
             ]
         )
         self.decoder = Stack(arch.decoder_layers(config), config.causal, trainable)
-        if trainable and config.causal:
+        if trainable and config.causal and config.decoder_width >= config.encoder_width << len(config.strides):
             pass_through(self.encoder, self.quantizer, self.decoder)
 
     def encode_latent(self, waveform: Tensor) -> Tensor:
@@ -56,7 +56,13 @@ class CodecModel(nn.Module):
         return waveform.squeeze(-1)
 
     def forward(
-        self, waveform: Tensor, used: Tensor | None = None, heard: Tensor | None = None, quantize: bool = True
+        self,
+        waveform: Tensor,
+        used: Tensor | None = None,
+        heard: Tensor | None = None,
+        *,
+        distortion: Tensor | None = None,
+        learn_encoder: bool = True,
     ) -> tuple[Tensor, Tensor, Quantized | None]:
         """Code and decode a clip.
 
@@ -68,8 +74,10 @@ class CodecModel(nn.Module):
             Codebooks that each clip uses, [B].
         heard : Tensor, optional
             1 for a frame that reaches the decoder, 0 for one that is lost, [B, F].
-        quantize : bool
-            Whether the quantiser takes part.
+        distortion : Tensor, optional
+            Replaces the quantiser by a noisy channel of this distortion, [B]; 0 passes the latent as it is.
+        learn_encoder : bool
+            Whether encoder and quantiser get a gradient.
 
         Returns
         -------
@@ -77,8 +85,14 @@ class CodecModel(nn.Module):
             Waveform [B, T], the encoder's latent [B, F, latent], and what the quantiser returned or None.
         """
         latent = self.encode_latent(waveform)
-        quantized = self.quantizer(latent, used) if quantize else None
-        passed = latent if quantized is None else quantized.latent
+        if not learn_encoder:
+            latent = latent.detach()
+        quantized = None
+        if distortion is not None:
+            passed = noisy_channel(latent, distortion)
+        else:
+            quantized = self.quantizer(latent, used)
+            passed = quantized.latent if learn_encoder else quantized.latent.detach()
         if heard is not None:
             passed = passed * heard.unsqueeze(-1).to(passed.dtype)
         return self.decode_latent(passed), latent, quantized

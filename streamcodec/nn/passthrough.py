@@ -53,7 +53,8 @@ def pass_through(encoder: Stack, quantizer: ResidualVQ, decoder: Stack) -> None:
     _put(last, last.layer.kernel - 1, torch.eye(used, kept))
     _put(ends[0], ends[0].layer.kernel - 1, torch.eye(kept, used))
     _put(ends[-1], ends[-1].layer.kernel - 1, torch.ones(1, 1))
-    for conv in (*convs, *ups, *ends):
+    changed: list[Conv | ConvTranspose] = [*convs, *ups, *ends]
+    for conv in changed:
         conv.weight.load(conv.weight.direction)
     _spread(quantizer, kept)
 

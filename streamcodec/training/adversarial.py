@@ -71,5 +71,5 @@ def play_round(
         (gradient,) = torch.autograd.grad(weighted, wave, retain_graph=train_discriminators)
         judged = discriminator_loss(of_made, of_target)
         if train_discriminators:
-            judged.backward(inputs=list(discriminators.parameters()))  # type: ignore[no-untyped-call]
+            judged.backward(inputs=list(discriminators.parameters()))
     return Round(generator.detach(), matching.detach(), judged.detach(), gradient)

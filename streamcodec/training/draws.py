@@ -32,6 +32,13 @@ def codebooks_used(settings: TrainSettings, n_codebooks: int, step: int) -> Tens
     return torch.from_numpy(np.where(keep, n_codebooks, drawn))
 
 
+def channel_distortion(settings: TrainSettings, used: Tensor, n_codebooks: int) -> Tensor:
+    """Distortion of the noisy channel for each crop: its SNR in dB grows with the codebooks in use."""
+    if not settings.channel_snr_db:
+        return torch.zeros(len(used))
+    return 10 ** (-settings.channel_snr_db / 10 * used / n_codebooks)
+
+
 def frames_heard(settings: TrainSettings, step: int) -> Tensor:
     """Which frames reach the decoder, float32 [batch, crop_frames]: losses come in bursts of 1 to 6 frames."""
     rng = generator(settings.seed, step, 2)

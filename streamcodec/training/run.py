@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class Validation:
         counts = [count for count in VALIDATED_CODEBOOKS if count <= model.config.n_codebooks]
         for count in counts:
             total = 0.0
-            for wave in self.wave.split(4):
+            for wave in torch.split(self.wave, 4):
                 codes = model.quantizer.encode(model.encode_latent(wave), count)
                 made = model.decode_latent(model.quantizer.decode(codes, model.config.latent_dim))
                 total += float(self.mel(made, wave)) * len(wave)
@@ -78,13 +79,14 @@ class Log:
     def __init__(self, folder: Path, say: Callable[[str], None], tensorboard: bool) -> None:
         self.say = say
         self.path = folder / "metrics.jsonl"
-        self.writer = None
+        self.writer: Any = None
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ModuleNotFoundError:
                 raise MissingExtraError("tensorboard", "train") from None
-            self.writer = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            create: Any = SummaryWriter
+            self.writer = create(str(folder / "tensorboard"))
 
     def record(self, kind: str, step: int, numbers: dict[str, float]) -> None:
         """Write numbers of kind "train" or "validation"."""
@@ -93,12 +95,12 @@ class Log:
         self.say(f"{kind:<10} step {step:>7} " + " ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
         if self.writer is not None:
             for name, value in numbers.items():
-                self.writer.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self.writer.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Write out what TensorBoard has not written yet."""
         if self.writer is not None:
-            self.writer.close()  # type: ignore[no-untyped-call]
+            self.writer.close()
 
 
 def run(

@@ -59,6 +59,14 @@ class TrainSettings:
     unquantized_steps : int
         First steps without the quantiser; then its codebooks are seeded from what they will see.  0: the quantiser
         takes part from the start, with the codebooks that it has.
+    channel_snr_db : float
+        In the steps without the quantiser, the latent passes a noisy channel instead, as coarse as a quantiser that
+        reaches this SNR with all its codebooks; 0: the latent passes as it is.
+    encoder_steps : int
+        The encoder learns for so many steps and is then fixed at its moving average, and the codebooks stay as they
+        are seeded; 0: it always learns.
+    seed_rows : int
+        Latents of the last steps that codebooks are seeded from.
     reseed_steps : int
         Unused codes are replaced this often, until `reseed_until` of the schedule; 0: never.
     quantizer, code_dim : str, int
@@ -74,7 +82,7 @@ class TrainSettings:
     discriminators : tuple of str
         Any of "scale", "period", "stft".
     discriminator_size : str
-        "full" or "slim".
+        "full", "slim", or "one-core": the slim pair that pays most on one CPU core, whatever `discriminators` names.
     single_scale_mel : bool
         One mel scale of window 1024 and 80 bands, the ablation of the multi-scale loss.
     freeze_encoder : bool
@@ -100,6 +108,9 @@ class TrainSettings:
     precision: str = "float32"
     seed: int = 0
     unquantized_steps: int = 200
+    channel_snr_db: float = 0.0
+    encoder_steps: int = 0
+    seed_rows: int = 4096
     reseed_steps: int = 250
     reseed_until: float = 0.5
     quantizer: str = "factorized"
@@ -131,7 +142,7 @@ class TrainSettings:
         for name, allowed in (
             ("quantizer", QUANTIZERS),
             ("precision", PRECISIONS),
-            ("discriminator_size", ("full", "slim")),
+            ("discriminator_size", ("full", "slim", "one-core")),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from streamcodec.config import PRESETS, CodecConfig
 from streamcodec.errors import ConfigError
 from streamcodec.nn.model import CodecModel
 from streamcodec.nn.quantizer import Quantized
 from streamcodec.training import draws, losses
-from streamcodec.training.discriminators import DiscriminatorConfig, Discriminators
+from streamcodec.training.discriminators import Discriminators
 from streamcodec.training.settings import TrainSettings
+from streamcodec.training.shapes import discriminator_config, model_config
 from streamcodec.training.world import World
-
-_RECENT_ROWS = 4096
-
-
-def model_config(settings: TrainSettings) -> CodecConfig:
-    """Shape of the model that `settings` train."""
-    if settings.preset not in PRESETS:
-        raise ConfigError(f"preset {settings.preset!r} is unknown; choose one of {', '.join(PRESETS)}")
-    config = PRESETS[settings.preset]
-    if settings.quantizer == "ema":
-        return replace(config, code_dim=config.latent_dim + 1)
-    return replace(config, code_dim=settings.code_dim)
-
-
-def discriminator_config(settings: TrainSettings) -> DiscriminatorConfig:
-    """Choice of discriminators that `settings` name."""
-    chosen = settings.discriminators
-    default = DiscriminatorConfig()
-    return DiscriminatorConfig(
-        rates=default.rates if "scale" in chosen else (),
-        periods=default.periods if "period" in chosen else (),
-        windows=default.windows if "stft" in chosen else (),
-        size="slim" if settings.discriminator_size == "slim" else "full",
-    )
 
 
 class Trainer:
@@ -113,16 +88,25 @@ class Trainer:
         settings, rows = self.settings, self.world.rows(self.settings.batch)
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
         wave = wave.to(self.world.device, non_blocking=True)
-        quantize = self.step >= settings.unquantized_steps
+        if 0 < settings.encoder_steps == self.step:
+            self._fix_encoder()
         if 0 < self.step == settings.unquantized_steps and not settings.freeze_encoder:
             self._seed_codebooks(torch.ones_like(self.uses, dtype=torch.bool))
         share = draws.learning_rate_share(settings, self.step)
         _set_rate(self.optimizer, settings.learning_rate * share)
         used = draws.codebooks_used(settings, self.config.n_codebooks, self.step)[rows.start : rows.stop]
         heard = draws.frames_heard(settings, self.step)[rows.start : rows.stop]
+        distortion = None
+        if self.step < settings.unquantized_steps:
+            distortion = draws.channel_distortion(settings, used, self.config.n_codebooks).to(self.world.device)
+        self.model.quantizer.train(not self.encoder_is_fixed)
         with self._autocast():
             made, latent, quantized = self._parallel_model(
-                wave, used.to(self.world.device), heard.to(self.world.device), quantize
+                wave,
+                used.to(self.world.device),
+                heard.to(self.world.device),
+                distortion=distortion,
+                learn_encoder=not self.encoder_is_fixed,
             )
         made = made.float()
         fooling = self._parallel_discriminators is not None and self.step >= settings.adversarial_from_step
@@ -131,13 +115,25 @@ class Trainer:
         weights = self._weights()
         total = sum((weights[name] * term for name, term in terms.items() if name in weights), made.new_zeros(()))
         self.optimizer.zero_grad()
-        total.backward()
+        torch.autograd.backward(total)
         terms["gradient"] = self._apply(self.optimizer, self.model, settings.gradient_clip)
         self._remember(latent.detach().float())
         self._follow(quantized)
         self.step += 1
         self._reseed()
         return {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+
+    @property
+    def encoder_is_fixed(self) -> bool:
+        """Whether encoder and codebooks stay as they are."""
+        return self.settings.freeze_encoder or 0 < self.settings.encoder_steps <= self.step
+
+    @torch.no_grad()
+    def _fix_encoder(self) -> None:
+        """Go on with the moving average of the encoder, whose latents the codebooks will be seeded from."""
+        for name, value in self.model.encoder.state_dict().items():
+            value.copy_(self.average[f"encoder.{name}"])
+        self.recent = self.recent[:0]
 
     def _weights(self) -> dict[str, float]:
         s = self.settings
@@ -162,7 +158,7 @@ class Trainer:
             terms["spectral"] = self.spectral(made, wave)
         if settings.waveform_weight:
             terms["waveform"] = losses.waveform_loss(made, wave)
-        if quantized is not None and not settings.freeze_encoder:
+        if quantized is not None and not self.encoder_is_fixed:
             terms["codebook"] = quantized.codebook_loss
             terms["commitment"] = quantized.commitment_loss
         if fooling and self.discriminators is not None:
@@ -188,7 +184,7 @@ class Trainer:
             [[level[:clips] for level in one] for one in maps], [[level[clips:] for level in one] for one in maps]
         )
         self.discriminator_optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self._apply(self.discriminator_optimizer, self.discriminators, self.settings.gradient_clip)
         return {"discriminator": loss}
 
@@ -219,13 +215,13 @@ class Trainer:
         """Keep the latents of all processes, unless some are not finite, for seeding codes."""
         rows = self.world.gather(latent).flatten(0, 1)
         if bool(torch.isfinite(rows).all()):
-            self.recent = torch.cat([rows, self.recent])[:_RECENT_ROWS]
+            self.recent = torch.cat([rows, self.recent])[: self.settings.seed_rows]
 
     def _reseed(self) -> None:
         """Replace codes that nobody used since the counts were last cleared."""
         every = self.settings.reseed_steps
         since = self.step - self.settings.unquantized_steps
-        if not every or since <= 0 or since % every or self.settings.freeze_encoder:
+        if not every or since <= 0 or since % every or self.encoder_is_fixed:
             return
         self.world.sum(self.uses)
         if self.step <= self.settings.reseed_until * self.settings.steps:
@@ -303,13 +299,25 @@ class Trainer:
     def load_model(self, model: CodecModel) -> None:
         """Start from another model's weights, with fresh optimisers.
 
+        Codebooks of another kind or shape are not taken over: those of this run are seeded from the encoder's latents.
+
         Raises
         ------
         ConfigError
             It is a model of another shape.
         """
+        state = model.state_dict()
+        own = self.model.state_dict()
+        books = {name for name in own.keys() | state.keys() if name.startswith("quantizer.")}
+        if any(name not in own or name not in state or own[name].shape != state[name].shape for name in books):
+            if not self.settings.unquantized_steps:
+                raise ConfigError(
+                    "the codebooks to start from are of another kind; give them unquantized_steps to seed"
+                )
+            state = {name: value for name, value in state.items() if name not in books}
+            state |= {name: value for name, value in own.items() if name in books}
         try:
-            self.model.load_state_dict(model.state_dict())
+            self.model.load_state_dict(state)
         except RuntimeError:
             raise ConfigError(
                 f"the weights to start from are of {model.config.to_json()}; these settings make a model of "

@@ -7,6 +7,7 @@ stretch and a tap of the convolution is an offset; LLVM vectorises each of them.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -19,11 +20,11 @@ _PI_HIGH = 3.140625
 _PI_LOW = math.pi - _PI_HIGH
 _ROUNDER = np.float32(12_582_912.0)
 
-_jit = njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
+_jit: Any = njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
 
 
 @_jit
-def _sin_cos(z):
+def _sin_cos(z: Any) -> Any:
     """Return sin and cos of z less the nearest multiple of pi: their signs are off together, squares and products hold.
 
     Polynomials fitted on [-pi/2, pi/2], error below 1e-6; |z| up to 2^22 pi.
@@ -46,14 +47,14 @@ def _sin_cos(z):
 
 
 @_jit
-def _snake_block(x, alpha, out):
+def _snake_block(x: Any, alpha: Any, out: Any) -> None:
     for i in range(x.shape[0]):
         sin, _ = _sin_cos(alpha[i] * x[i])
         out[i] = x[i] + sin * sin * alpha[i + BLOCK]
 
 
 @_jit
-def _snake_backward_block(x, alpha, grad_out, grad_x, grad_alpha):
+def _snake_backward_block(x: Any, alpha: Any, grad_out: Any, grad_x: Any, grad_alpha: Any) -> None:
     for i in range(x.shape[0]):
         sin, cos = _sin_cos(alpha[i] * x[i])
         twice = np.float32(2.0) * sin * cos
@@ -64,13 +65,13 @@ def _snake_backward_block(x, alpha, grad_out, grad_x, grad_alpha):
 
 
 @_jit
-def _tap_block(weight, u, out):
+def _tap_block(weight: Any, u: Any, out: Any) -> None:
     for i in range(out.shape[0]):
         out[i] += weight[i] * u[i]
 
 
 @_jit
-def _seven_taps_block(w, u0, u1, u2, u3, u4, u5, u6, out):
+def _seven_taps_block(w: Any, u0: Any, u1: Any, u2: Any, u3: Any, u4: Any, u5: Any, u6: Any, out: Any) -> None:
     for i in range(out.shape[0]):
         out[i] = (
             w[i + 7 * BLOCK]
@@ -85,25 +86,25 @@ def _seven_taps_block(w, u0, u1, u2, u3, u4, u5, u6, out):
 
 
 @_jit
-def _add_block(x, out):
+def _add_block(x: Any, out: Any) -> None:
     for i in range(out.shape[0]):
         out[i] += x[i]
 
 
 @_jit
-def _block_length(channels):
+def _block_length(channels: int) -> int:
     return channels * max(1, BLOCK // channels)
 
 
 @_jit
-def _repeat(vector, out):
+def _repeat(vector: Any, out: Any) -> None:
     channels = vector.shape[0]
     for i in range(out.shape[0]):
         out[i] = vector[i % channels]
 
 
 @_jit
-def _repeat_alpha(alpha):
+def _repeat_alpha(alpha: Any) -> Any:
     """Alpha and its inverse, one block each."""
     out = np.zeros(2 * BLOCK, np.float32)
     length = _block_length(alpha.shape[0])
@@ -113,7 +114,7 @@ def _repeat_alpha(alpha):
 
 
 @_jit
-def _repeat_taps(weight, bias, backwards):
+def _repeat_taps(weight: Any, bias: Any, backwards: bool) -> Any:
     """The taps and then the bias, one block each."""
     kernel = weight.shape[0]
     out = np.zeros((kernel + 1) * BLOCK, np.float32)
@@ -127,7 +128,7 @@ def _repeat_taps(weight, bias, backwards):
 
 
 @_jit
-def _convolve_block(taps, kernel, u, at, step, out):
+def _convolve_block(taps: Any, kernel: int, u: Any, at: int, step: int, out: Any) -> None:
     """Fill out with bias and taps j = 0.. at u[at + j * step], step in values."""
     n = out.shape[0]
     if kernel == 7:
@@ -150,14 +151,14 @@ def _convolve_block(taps, kernel, u, at, step, out):
 
 
 @_jit
-def _fold(values, channels, out):
+def _fold(values: Any, channels: int, out: Any) -> None:
     """Add the block's entries of each channel to out [channels]."""
     for i in range(_block_length(channels)):
         out[i % channels] += values[i]
 
 
 @_jit
-def forward(x, alpha_in, weight, bias, alpha_out, dilation, v, y):
+def forward(x: Any, alpha_in: Any, weight: Any, bias: Any, alpha_out: Any, dilation: int, v: Any, y: Any) -> None:
     """Fill v and y from x, float32 [B, T, C] each, C up to BLOCK, as the package describes."""
     clips, rows, channels = x.shape
     kernel = weight.shape[0]
@@ -179,20 +180,20 @@ def forward(x, alpha_in, weight, bias, alpha_out, dilation, v, y):
 
 @_jit
 def backward(
-    grad_y,
-    x,
-    v,
-    alpha_in,
-    weight,
-    bias,
-    alpha_out,
-    dilation,
-    grad_x,
-    grad_alpha_in,
-    grad_weight,
-    grad_bias,
-    grad_alpha_out,
-):
+    grad_y: Any,
+    x: Any,
+    v: Any,
+    alpha_in: Any,
+    weight: Any,
+    bias: Any,
+    alpha_out: Any,
+    dilation: int,
+    grad_x: Any,
+    grad_alpha_in: Any,
+    grad_weight: Any,
+    grad_bias: Any,
+    grad_alpha_out: Any,
+) -> None:
     """Fill grad_x [B, T, C] and the float64 sums grad_alpha_in, grad_bias, grad_alpha_out [C] and grad_weight."""
     clips, rows, channels = x.shape
     kernel = weight.shape[0]
@@ -235,7 +236,7 @@ def backward(
 
 
 @_jit
-def snake_forward(x, alpha, y):
+def snake_forward(x: Any, alpha: Any, y: Any) -> None:
     """Fill y = snake(x, alpha); x, y: float32 [rows, C]."""
     rows, channels = x.shape
     length = _block_length(channels)
@@ -247,7 +248,7 @@ def snake_forward(x, alpha, y):
 
 
 @_jit
-def snake_backward(grad_y, x, alpha, grad_x, grad_alpha):
+def snake_backward(grad_y: Any, x: Any, alpha: Any, grad_x: Any, grad_alpha: Any) -> None:
     """Fill grad_x [rows, C] and the float64 sums grad_alpha [C]."""
     rows, channels = x.shape
     length = _block_length(channels)

@@ -18,13 +18,15 @@ MAX_CHANNELS: int = _numba.BLOCK
 def _check(x: Tensor) -> None:
     if x.device.type != "cpu":
         raise ValueError(f"x is on {x.device}; these kernels run on the CPU and on CUDA")
+    if x.dtype == torch.float64:
+        raise ValueError("x is float64; these kernels compute in float32")
     if not 1 <= x.shape[-1] <= MAX_CHANNELS:
         raise ValueError(f"x has {x.shape[-1]} channels; these kernels take 1 to {MAX_CHANNELS}")
 
 
 class _SnakeDepthwiseSnake(Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, alpha_in: Tensor, weight: Tensor, bias: Tensor, alpha_out: Tensor, dilation: int
     ) -> Tensor:
         x = x.contiguous()
@@ -37,7 +39,7 @@ class _SnakeDepthwiseSnake(Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, v, alpha_in, weight, bias, alpha_out = ctx.saved_tensors
         grad_x = torch.empty_like(x)
         sums = [torch.empty(t.shape, dtype=torch.float64) for t in (alpha_in, weight, bias, alpha_out)]
@@ -48,7 +50,7 @@ class _SnakeDepthwiseSnake(Function):
 
 class _Snake(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
         x, alpha = x.contiguous(), alpha.contiguous()
         y = torch.empty_like(x)
         rows = (-1, x.shape[-1])
@@ -57,7 +59,7 @@ class _Snake(Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:
         x, alpha = ctx.saved_tensors
         grad_x = torch.empty_like(x)
         grad_alpha = torch.empty(alpha.shape, dtype=torch.float64)
@@ -90,7 +92,8 @@ def snake_depthwise_snake(
 
         return cuda.snake_depthwise_snake(x, alpha_in, weight, bias, alpha_out, dilation)
     _check(x)
-    y: Tensor = _SnakeDepthwiseSnake.apply(x.float(), alpha_in, weight, bias, alpha_out, dilation)
+    apply: Any = _SnakeDepthwiseSnake.apply
+    y: Tensor = apply(x.float(), alpha_in, weight, bias, alpha_out, dilation)
     return y.to(x.dtype)
 
 
@@ -101,5 +104,6 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
 
         return on_cuda(x, alpha)
     _check(x)
-    y: Tensor = _Snake.apply(x.float(), alpha)
+    apply: Any = _Snake.apply
+    y: Tensor = apply(x.float(), alpha)
     return y.to(x.dtype)

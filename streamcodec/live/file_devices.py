@@ -1,0 +1,118 @@
+"""Sound files in place of microphone and speaker, at the pace of the clock: calls and demos without devices."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamcodec.audio.files import AudioWriter
+from streamcodec.audio.ring import Ring
+from streamcodec.audio.timeline import Timeline
+from streamcodec.codec import Codec
+from streamcodec.engine import Float32
+from streamcodec.errors import StreamcodecError
+from streamcodec.live.policy import LatencyPolicy
+from streamcodec.live.receiver import Receiver
+from streamcodec.transcode import FrameReader
+
+_CAPTURE_RING_S = 0.5
+
+
+class _FileSide:
+    """What the pump asks of a device."""
+
+    def __init__(self, name: str, rate_hz: int) -> None:
+        self.name, self.rate_hz, self.channels = name, rate_hz, 1
+        self.timeline = Timeline(rate_hz)
+        self.xruns = 0
+        self.error: StreamcodecError | OSError | None = None
+
+    @property
+    def now_s(self) -> float:
+        """The clock of the timeline."""
+        return time.monotonic()
+
+    def check(self, patience_s: float) -> None:
+        """Raise what ended it."""
+        if self.error is not None:
+            raise self.error
+
+
+class FileDevices:
+    """Plays a file into the capture ring and records the playback ring to a file, a frame at a time.
+
+    Parameters
+    ----------
+    codec : Codec
+        Rate and frame.
+    source : path, optional
+        Its first channel is heard; silence when None, and after its end.
+    target : path, optional
+        Mono recording at the codec's rate; thrown away when None.
+    """
+
+    def __init__(self, codec: Codec, source: Path | None, target: Path | None) -> None:
+        rate_hz = codec.sample_rate_hz
+        self.capture = _FileSide(str(source or "silence"), rate_hz)
+        self.playback = _FileSide(str(target or "nowhere"), rate_hz)
+        self.capture_ring = Ring(round(_CAPTURE_RING_S * rate_hz), 1)
+        self.playback_ring: Ring
+        self._frame_samples = codec.frame_samples
+        self._frames: Iterator[Float32] = iter(FrameReader(source, codec)) if source else iter(())
+        self._target = target
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="streamcodec files", daemon=True)
+
+    def make_playback_ring(self, policy: LatencyPolicy) -> Ring:
+        """Ring with room for what the policy may hold."""
+        self.playback_ring = Ring(Receiver.ring_samples(policy, self.playback.rate_hz), 1)
+        return self.playback_ring
+
+    def start(self) -> None:
+        """Begin to play and record."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; the recording is complete then."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def report(self) -> dict[str, Any]:
+        """Names and rates."""
+        return {
+            name: {"device": side.name, "rate_hz": side.rate_hz, "xruns": side.xruns}
+            for name, side in (("input", self.capture), ("output", self.playback))
+        }
+
+    def _run(self) -> None:
+        try:
+            with ExitStack() as stack:
+                writer = None
+                if self._target is not None:
+                    writer = stack.enter_context(AudioWriter(self._target, self.playback.rate_hz, 1))
+                self._play(writer)
+        except (StreamcodecError, OSError) as error:
+            self.capture.error = error
+
+    def _play(self, writer: AudioWriter | None) -> None:
+        interval_s = self._frame_samples / self.capture.rate_hz
+        silence = np.zeros((self._frame_samples, 1), np.float32)
+        heard = silence.copy()
+        due_s = time.monotonic() + interval_s
+        while not self._stop.wait(max(0.0, due_s - time.monotonic())):
+            now_s = time.monotonic()
+            frame = next(self._frames, None)
+            self.capture.timeline.mark(self.capture_ring.written_samples, due_s - interval_s, now_s)
+            self.capture_ring.write(silence if frame is None else frame[:1].T)
+            self.playback.timeline.mark(self.playback_ring.read_samples, due_s, now_s)
+            self.playback_ring.read_into(heard)
+            if writer is not None:
+                writer.write(heard)
+            due_s += interval_s
