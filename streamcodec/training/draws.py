@@ -35,8 +35,8 @@ def codebooks_used(settings: TrainSettings, n_codebooks: int, step: int) -> Tens
 def channel_distortion(settings: TrainSettings, used: Tensor, n_codebooks: int) -> Tensor:
     """Distortion of the noisy channel for each crop.
 
-    Its SNR in dB grows with the power 0.6 of the codebooks in use, as was measured of k-means codebooks on latents of 64
-    dimensions: 3.8, 5.6, 8.2 and 10.6 dB with 2, 4, 8 and 12 of 12.
+    Its SNR in dB grows with the power 0.6 of the codebooks in use, as was measured of k-means codebooks on latents of
+    64 dimensions: 3.8, 5.6, 8.2 and 10.6 dB with 2, 4, 8 and 12 of 12.
     """
     if not settings.channel_snr_db:
         return torch.zeros(len(used))
