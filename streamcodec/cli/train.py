@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
+import threading
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ def command(
     save_every: float,
     tensorboard: bool,
 ) -> None:
-    """Train a model; several GPUs through torchrun."""
+    """Train a model; several GPUs through torchrun.
+
+    Ctrl-C finishes the step, saves and stops; the same command goes on.
+    """
     try:
         import torch
     except ModuleNotFoundError:
@@ -103,7 +106,8 @@ def command(
     validation = Validation(
         CropSampler(data, "validation", length, count, seed=1, augment=False), config.sample_rate_hz, world.device
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stop = threading.Event()
+    former = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     for field in fields(settings):
         click.echo(f"{field.name} = {getattr(settings, field.name)!r}")
     trainer = run(
@@ -119,6 +123,9 @@ def command(
         save_every_s=60 * save_every,
         tensorboard=tensorboard,
         say=click.echo,
+        stop_asked=stop.is_set,
     )
+    for number, handler in former.items():
+        signal.signal(number, handler)
     click.echo(f"stopped after step {trainer.step}")
     world.leave()

@@ -117,8 +117,9 @@ def run(
     save_every_s: float = 300.0,
     tensorboard: bool = True,
     say: Callable[[str], None] = print,
+    stop_asked: Callable[[], bool] = lambda: False,
 ) -> Trainer:
-    """Train until `settings.steps` or `time_limit_s`, resuming from what `folder` holds.
+    """Train until `settings.steps`, `time_limit_s` or `stop_asked()`, resuming from what `folder` holds.
 
     Leaves in `folder`: settings.json, metrics.jsonl, best.safetensors (by validation), last.safetensors, and the
     pieces of the resume state.
@@ -158,7 +159,7 @@ def run(
             numbers |= {"steps_per_s": count / elapsed, "audio_s_per_s": count * seconds_a_step / elapsed}
             log.record("train", step, numbers)
             sums, logged, logged_at = {}, step, time.monotonic()
-        over = _agreed(world, time.monotonic() - begun > time_limit_s)
+        over = _agreed(world, stop_asked() or time.monotonic() - begun > time_limit_s)
         if log is not None and (step % settings.validate_steps == 0 or over or step == settings.steps):
             model = trainer.averaged_model()
             scores = validation.score(model)
