@@ -71,6 +71,10 @@ def test_inputs_may_be_views_but_outputs_must_be_contiguous() -> None:
     engine.decode_step(codes[:, ::2], engine.decoder_state(2), waveform(SMALL, 2))
     with pytest.raises(AudioError, match="contiguous"):
         engine.encode_step(frames[:, ::2], engine.encoder_state(2), codes[:, ::2])
+    state = engine.encoder_state()
+    state.flags.writeable = False
+    with pytest.raises(AudioError, match="writable"):
+        engine.encode_step(waveform(SMALL, 1), state, np.zeros((1, 3), np.int16))
 
 
 def test_streams_together_equal_streams_alone() -> None:

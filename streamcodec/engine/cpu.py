@@ -104,9 +104,11 @@ class CpuEngine:
             ("state", state, np.float32, (streams, program.state_values)),
             ("codes", codes, np.int16, (streams, codes.shape[-1])),
         ):
-            if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+            fits = array.dtype == dtype and array.shape == shape
+            if not fits or not array.flags.c_contiguous or not array.flags.writeable:
                 raise AudioError(
-                    f"{name} is {array.dtype} {array.shape}; give contiguous {np.dtype(dtype)} of shape {shape}"
+                    f"{name} is {array.dtype} {array.shape}; "
+                    f"give writable, contiguous {np.dtype(dtype)} of shape {shape}"
                 )
         if codes.shape[1] > config.n_codebooks:
             raise AudioError(f"codes is {codes.shape}; {config.name} has {config.n_codebooks} codebooks")

@@ -1,4 +1,4 @@
-"""The loop over the table, and the two calls that a stream makes: one compilation serves every network."""
+"""The loop over the table: one compilation serves every network."""
 
 from __future__ import annotations
 
