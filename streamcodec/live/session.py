@@ -17,6 +17,7 @@ from streamcodec.live.file_devices import FileDevices
 from streamcodec.live.pipeline import Pipeline
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
+from streamcodec.live.resampler import ShortResampler
 
 BLOCK_MS = 10.0
 CAPTURE_RING_S = 0.5
@@ -249,5 +250,8 @@ class LiveLoopback:
 def warm_up(codec: Codec) -> None:
     """Run a few frames, so that the first real one meets compiled code and warm caches."""
     encoder, decoder = codec.encoder(codec.config.max_bitrate_bps), codec.decoder()
+    frame = np.zeros(codec.frame_samples, np.float32)
+    resampler = ShortResampler(codec.sample_rate_hz, codec.sample_rate_hz, len(frame))
     for _ in range(_WARM_UP_FRAMES):
-        decoder.decode(encoder.encode(np.zeros(codec.frame_samples, np.float32)))
+        resampler.process(decoder.decode(encoder.encode(frame)))
+    decoder.decode(None)
