@@ -84,6 +84,7 @@ def test_a_listening_call_stops_cleanly_at_ctrl_c(speech, tmp_path):
     listener = subprocess.Popen(
         [sys.executable, "-c", program, "call", "--listen", "0", "--host", "127.0.0.1", "--output", heard],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
     )  # fmt: skip
     while b"not encrypted" not in (line := listener.stderr.readline()) and line:
         pass
