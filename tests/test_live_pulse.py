@@ -63,7 +63,13 @@ def a_minute(pulse, tmp_path):
     assert loopback.returncode == 0, error.decode()
     report = json.loads(out)
     measured = delays_ms(mouth, ear, ear_s - mouth_s)
-    lost = ("frames_concealed", "frames_dropped_over_cap", "playback_underflows", "capture_overflows")
+    lost = (
+        "deadline_misses",
+        "frames_concealed",
+        "frames_dropped_over_cap",
+        "playback_underflows",
+        "capture_overflows",
+    )
     return report, measured, sum(report[name] for name in (*lost, "capture_dropped_samples"))
 
 
