@@ -83,11 +83,9 @@ def command(
     torch.set_float32_matmul_precision("high")
     stored = out / "settings.json"
     settings = TrainSettings.from_json(stored.read_text()) if stored.is_file() else TrainSettings()
-    start = None
+    checkpoint = None
     if init is not None and not stored.is_file():
         checkpoint = load_checkpoint(None if str(init) == "default" else init)
-        start = CodecModel(checkpoint.config, trainable=True)
-        start.load_arrays(checkpoint.arrays)
         shape = {"preset": checkpoint.config.name, "code_dim": checkpoint.config.code_dim}
         settings = settings.changed(shape | {"unquantized_steps": 0})
     if ablation:
@@ -96,6 +94,11 @@ def command(
         settings = settings.changed({"preset": preset})
     settings = settings.changed(dict(_parsed(text) for text in changes))
     config = model_config(settings)
+    start = None
+    if checkpoint is not None:
+        euclidean = settings.quantizer == "ema" and checkpoint.config.code_dim == checkpoint.config.latent_dim + 1
+        start = CodecModel(checkpoint.config, trainable=True, quantizer="ema" if euclidean else "factorized")
+        start.load_arrays(checkpoint.arrays)
     world = World.join(device, os.environ)
     data = Corpus.open(corpus)
     crop = settings.crop_frames * config.hop_samples

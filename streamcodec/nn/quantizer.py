@@ -159,12 +159,12 @@ class ResidualVQ(nn.Module):
         codes, codebook_loss, commitment_loss = [], latent.new_zeros(()), latent.new_zeros(())
         for k, book in enumerate(self.books):
             part, index, book_loss, commit_loss = book(residual)
+            residual = residual - part
             if used is not None:
                 on = (used > k).to(latent.dtype)
                 part = part * on[:, None, None]
                 book_loss, commit_loss = book_loss * on, commit_loss * on
             total = total + part
-            residual = residual - part
             codes.append(index)
             codebook_loss = codebook_loss + book_loss.mean()
             commitment_loss = commitment_loss + commit_loss.mean()

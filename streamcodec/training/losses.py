@@ -126,6 +126,72 @@ class MultiScaleSpectralLoss(nn.Module):
         return total
 
 
+class CompressedSpectralLoss(nn.Module):
+    """Sum over windows of squared differences of spectra whose magnitudes are raised to a power, phase kept.
+
+    With c the exponent, m = |S|^c and p the phase: (1 - s) (m - m')^2 + s |m e^ip - m' e^ip'|^2, the loss of speech
+    enhancement (Braun and Tashev 2021, "A consolidated view of loss functions for supervised deep learning-based speech
+    enhancement", eq. 9).  Compression lets soft parts of the spectrum count as an ear lets them.  Bins weigh as one
+    over the ear's bandwidth there (Glasberg and Moore 1990, eq. 3), so that each auditory band counts the same.
+
+    Parameters
+    ----------
+    sample_rate_hz : int
+        Rate of the waveforms.
+    windows : sequence of int
+        Window of each scale in samples; the hop is a quarter.
+    exponent : float
+        c.
+    phase_share : float
+        s, from 0 (magnitudes only) to 1.
+    floor : float
+        Softens the power of magnitudes below it; a magnitude of white noise is its RMS.
+    """
+
+    def __init__(
+        self,
+        sample_rate_hz: int,
+        windows: Sequence[int] = (256, 512, 1024),
+        *,
+        exponent: float = 0.3,
+        phase_share: float = 0.5,
+        floor: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        if not 0 <= phase_share <= 1:
+            raise ConfigError(f"phase_share is {phase_share}; it must be from 0 to 1")
+        self.transforms = nn.ModuleList(ShortTimeFourier(window) for window in windows)
+        self.exponent = exponent
+        self.phase_share = phase_share
+        self.floor = floor
+        for i, window in enumerate(windows):
+            hz = torch.arange(window // 2 + 1) * (sample_rate_hz / window)
+            weight = 1 / (24.7 * (4.37e-3 * hz + 1))
+            self.register_buffer(f"weight_{i}", (weight / weight.mean())[:, None], persistent=False)
+
+    def _power(self, fourier: ShortTimeFourier, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """Compressed spectra [B, F, bins, 2] and their magnitudes [B, F, bins, 1]."""
+        spectrum = fourier.spectrum(wave) / fourier.window.square().sum().sqrt()
+        softened = spectrum.square().sum(-1, keepdim=True) + self.floor**2
+        gain = softened ** ((self.exponent - 1) / 2)
+        return spectrum * gain, softened.sqrt() * gain
+
+    def forward(self, made: Tensor, target: Tensor) -> Tensor:
+        """Loss of `made` against `target`, both [B, T]."""
+        total = made.new_zeros((), dtype=torch.float32)
+        with torch.autocast(made.device.type, enabled=False):
+            for i, fourier in enumerate(self.transforms):
+                assert isinstance(fourier, ShortTimeFourier)
+                with torch.no_grad():
+                    wanted, wanted_magnitude = self._power(fourier, target)
+                got, magnitude = self._power(fourier, made)
+                phase = (got - wanted).square().sum(-1, keepdim=True)
+                level = (magnitude - wanted_magnitude).square()
+                weight: Tensor = getattr(self, f"weight_{i}")
+                total = total + (torch.lerp(level, phase, self.phase_share) * weight).mean()
+        return total
+
+
 def waveform_loss(made: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of samples."""
     return functional.l1_loss(made.float(), target.detach().float())

@@ -51,25 +51,30 @@ def batches(sampler: CropSampler, rows: range, start: int, stop: int, workers: i
 
 
 class Validation:
-    """Fixed crops, and the mel loss of a model on them for several bitrates."""
+    """Fixed crops, and the mel and the power-compressed loss of a model on them for several bitrates."""
 
     def __init__(self, sampler: CropSampler, sample_rate_hz: int, device: torch.device) -> None:
         self.wave = torch.from_numpy(sampler.batch(0)).to(device)
-        self.mel = losses.MultiScaleMelLoss(sample_rate_hz).to(device)
+        self.losses = {
+            "mel": losses.MultiScaleMelLoss(sample_rate_hz).to(device),
+            "compressed": losses.CompressedSpectralLoss(sample_rate_hz).to(device),
+        }
 
     @torch.no_grad()
-    def score(self, model: CodecModel) -> dict[str, float]:
-        """Multi-scale mel loss with each number of codebooks, and their mean as `score` (lower is better)."""
+    def score(self, model: CodecModel, settings: TrainSettings) -> dict[str, float]:
+        """Both losses with each number of codebooks, and as `score` their means as training weighs them (low is good)."""
         scores: dict[str, float] = {}
         counts = [count for count in VALIDATED_CODEBOOKS if count <= model.config.n_codebooks]
         for count in counts:
-            total = 0.0
             for wave in torch.split(self.wave, 4):
                 codes = model.quantizer.encode(model.encode_latent(wave), count)
                 made = model.decode_latent(model.quantizer.decode(codes, model.config.latent_dim))
-                total += float(self.mel(made, wave)) * len(wave)
-            scores[f"mel_{count}"] = total / len(self.wave)
-        scores["score"] = float(np.mean(list(scores.values())))
+                for name, loss in self.losses.items():
+                    term = float(loss(made, wave)) * len(wave) / len(self.wave)
+                    scores[f"{name}_{count}"] = scores.get(f"{name}_{count}", 0.0) + term
+        mel, compressed = (float(np.mean([scores[f"{name}_{count}"] for count in counts])) for name in self.losses)
+        weighs_both = settings.mel_weight + settings.compressed_weight > 0
+        scores["score"] = settings.mel_weight * mel + settings.compressed_weight * compressed if weighs_both else mel
         return scores
 
 
@@ -162,7 +167,7 @@ def run(
         over = _agreed(world, stop_asked() or time.monotonic() - begun > time_limit_s)
         if log is not None and (step % settings.validate_steps == 0 or over or step == settings.steps):
             model = trainer.averaged_model()
-            scores = validation.score(model)
+            scores = validation.score(model, settings)
             log.record("validation", step, scores)
             if scores["score"] < best and step > settings.unquantized_steps:
                 best = scores["score"]

@@ -15,7 +15,7 @@ QUANTIZERS = ("factorized", "ema")
 PRECISIONS = ("float32", "bfloat16")
 
 _KINDS = {int: "whole number", float: "finite number", bool: "true or false", str: "word", tuple: "list"}
-_SHARES = ("quantizer_dropout", "lost_clips", "reseed_until", "final_learning_rate_share", "ema_decay")
+_SHARES = ("quantizer_dropout", "lost_clips", "reseed_until", "final_learning_rate_share", "ema_decay", "phase_share")
 _COUNTS_AND_WEIGHTS = (
     "seed",
     "warmup_steps",
@@ -25,6 +25,8 @@ _COUNTS_AND_WEIGHTS = (
     "mel_weight",
     "spectral_weight",
     "waveform_weight",
+    "compressed_weight",
+    "mel_floor",
     "codebook_weight",
     "commitment_weight",
     "adversarial_weight",
@@ -75,8 +77,12 @@ class TrainSettings:
         Share of crops that use a drawn number of codebooks.
     lost_clips : float
         Share of crops of which some frames do not reach the decoder.
-    mel_weight, spectral_weight, waveform_weight, codebook_weight, commitment_weight : float
-        Reconstruction and codebook terms.
+    mel_weight, spectral_weight, waveform_weight, compressed_weight, codebook_weight, commitment_weight : float
+        Reconstruction and codebook terms; `compressed_weight` is that of the power-compressed spectral loss.
+    mel_floor : float
+        Mel magnitudes below it count as equal to it in training (validation keeps 1e-5).
+    phase_share : float
+        Share of the power-compressed loss that compares phases too.
     adversarial_weight, feature_weight : float
         Adversarial terms; discriminators run from `adversarial_from_step` on when the first is positive.
     discriminators : tuple of str
@@ -120,6 +126,9 @@ class TrainSettings:
     mel_weight: float = 15.0
     spectral_weight: float = 1.0
     waveform_weight: float = 0.0
+    compressed_weight: float = 0.0
+    phase_share: float = 0.5
+    mel_floor: float = 1e-5
     codebook_weight: float = 1.0
     commitment_weight: float = 0.25
     adversarial_weight: float = 1.0

@@ -61,10 +61,11 @@ class Trainer:
         self._parallel_discriminators = self._parallel(self.discriminators) if self.discriminators else None
         rate_hz = self.config.sample_rate_hz
         if settings.single_scale_mel:
-            self.mel = losses.MultiScaleMelLoss(rate_hz, (1024,), (80,)).to(world.device)
+            self.mel = losses.MultiScaleMelLoss(rate_hz, (1024,), (80,), floor=settings.mel_floor).to(world.device)
         else:
-            self.mel = losses.MultiScaleMelLoss(rate_hz).to(world.device)
+            self.mel = losses.MultiScaleMelLoss(rate_hz, floor=settings.mel_floor).to(world.device)
         self.spectral = losses.MultiScaleSpectralLoss().to(world.device)
+        self.compressed = losses.CompressedSpectralLoss(rate_hz, phase_share=settings.phase_share).to(world.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.uses = torch.zeros(
             self.config.n_codebooks, self.config.codebook_size, dtype=torch.int64, device=world.device
@@ -141,6 +142,7 @@ class Trainer:
             "mel": s.mel_weight,
             "spectral": s.spectral_weight,
             "waveform": s.waveform_weight,
+            "compressed": s.compressed_weight,
             "codebook": s.codebook_weight,
             "commitment": s.commitment_weight,
             "adversarial": s.adversarial_weight,
@@ -158,6 +160,8 @@ class Trainer:
             terms["spectral"] = self.spectral(made, wave)
         if settings.waveform_weight:
             terms["waveform"] = losses.waveform_loss(made, wave)
+        if settings.compressed_weight:
+            terms["compressed"] = self.compressed(made, wave)
         if quantized is not None and not self.encoder_is_fixed:
             terms["codebook"] = quantized.codebook_loss
             terms["commitment"] = quantized.commitment_loss
