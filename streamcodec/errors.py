@@ -13,6 +13,7 @@ StreamcodecError
     BackendError            the chosen engine cannot run here
     DeviceError             an audio device cannot be used
     CorpusError             training data that cannot be made or read
+    TokensError             shards of tokens that cannot be made or read
     MissingExtraError       an optional dependency is not installed
 """
 
@@ -67,6 +68,10 @@ class DeviceError(StreamcodecError, RuntimeError):
 
 class CorpusError(StreamcodecError, ValueError):
     """Training data that cannot be made or read."""
+
+
+class TokensError(StreamcodecError, ValueError):
+    """Shards of tokens that cannot be made or read."""
 
 
 class MissingExtraError(StreamcodecError, ImportError):
