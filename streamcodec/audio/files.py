@@ -183,7 +183,8 @@ def _open(path: StrPath) -> Any:
     if os.path.isdir(path):
         raise AudioError(f"{path} is a folder; give the name of a sound file.")
     try:
-        return soundfile.SoundFile(os.fspath(path))
+        # bytes where names are bytes, as soundfile cannot encode a name that is not UTF-8
+        return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else os.fspath(path))
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a raw format, which needs its layout told
         raise AudioError(f"{path} cannot be read as a sound file: {_reason(error)}") from None
 
