@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from streamcodec.checkpoint import load_checkpoint
-from streamcodec.errors import BackendError, MissingExtraError
-from streamcodec.tokens.encoders import create_encoder
-from streamcodec.tokens.job import TokenJob
+from streamcodec.errors import BackendError, CheckpointError, MissingExtraError, StreamcodecError
+from streamcodec.tokens.encoders import Encoder, create_encoder
+from streamcodec.tokens.job import TokenJob, weights_sha256
 from streamcodec.tokens.shards import ShardSummary, write_shard
 from streamcodec.tokens.sources import Shard, Source
 
@@ -46,27 +46,30 @@ class ShardWorker:
         Paths on the worker's machine; no model is that of the package.
     jobs : int
         Threads.
-
-    Raises
-    ------
-    BackendError
-        The weights found on this machine are not those of the job.
     """
 
     def __init__(self, job: TokenJob, model: str | None, in_dir: str, out_dir: str, jobs: int) -> None:
-        from streamcodec.tokens.job import weights_sha256
-
-        checkpoint = load_checkpoint(model)
-        if weights_sha256(checkpoint) != job.weights_sha256:
-            raise BackendError(f"the weights at {model or 'the package'} of a worker are not those of the job")
-        self.job, self.out_dir = job, Path(out_dir)
-        self.encoder = create_encoder(checkpoint, Path(in_dir), job.n_codebooks, job.engine, job.batch_files, jobs)
+        self.job, self.model, self.in_dir, self.out_dir, self.jobs = job, model, Path(in_dir), Path(out_dir), jobs
+        self._encoder: Encoder | None = None
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """Write the shard of one row."""
+        """Write the shard of one row; a problem of this machine is returned, as Ray would try again for ever."""
         shard = [Source(**item) for item in json.loads(row["sources"])]
-        (outcomes,) = self.encoder.encode([shard], lambda source, outcome: None)
-        return {"summary": write_shard(self.out_dir, self.job, int(row["shard"]), outcomes).to_json()}
+        try:
+            if self._encoder is None:
+                self._encoder = self._load()
+            (outcomes,) = self._encoder.encode([shard], lambda source, outcome: None)
+            summary = write_shard(self.out_dir, self.job, int(row["shard"]), outcomes)
+        except (StreamcodecError, OSError) as error:
+            return {"summary": "", "problem": f"{type(error).__name__}: {error}"}
+        return {"summary": summary.to_json(), "problem": ""}
+
+    def _load(self) -> Encoder:
+        checkpoint = load_checkpoint(self.model)
+        if weights_sha256(checkpoint) != self.job.weights_sha256:
+            raise CheckpointError(f"the weights of {self.model or 'the package'} are not those of the job")
+        job = self.job
+        return create_encoder(checkpoint, self.in_dir, job.n_codebooks, job.engine, job.batch_files, self.jobs)
 
 
 def tokenize_on_ray(
@@ -114,8 +117,12 @@ def tokenize_on_ray(
             num_gpus=1 if on_gpu else 0,
         )
         for row in done.iter_rows():
+            if row["problem"]:
+                raise BackendError(f"a worker of Ray at {address}: {row['problem']}")
             yield ShardSummary.from_json(row["summary"])
-    except (ray.exceptions.RayError, ConnectionError) as error:
+    except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
+        if isinstance(error, StreamcodecError):
+            raise
         reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
         raise BackendError(f"Ray at {address}: {reason}") from None
     finally:

@@ -27,11 +27,6 @@ class TokenDataset:
         Sound files in each.
     skipped : tuple of Skipped
         Sound files without codes.
-
-    Examples
-    --------
-    >>> for file in TokenDataset.open("tokens"):  # doctest: +SKIP
-    ...     print(file.path, file.codes.shape)
     """
 
     def __init__(
