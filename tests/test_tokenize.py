@@ -153,13 +153,27 @@ def test_a_second_run_makes_nothing_and_says_the_same(good, tokens, small):
     assert contents(tokens) == before
 
 
-def test_a_damaged_shard_is_refused_by_the_reader_and_made_anew(good, tokens, small, tmp_path):
-    assert run(good, tmp_path / "out", *small).exit_code == 0
-    (tmp_path / "out/shard-000001.parquet").write_bytes(b"PAR1 no longer")
-    with pytest.raises(TokensError, match="shard-000001"):
-        list(TokenDataset.open(tmp_path / "out"))
-    assert "made 1 shards" in run(good, tmp_path / "out", *small).stdout
-    assert contents(tmp_path / "out") == contents(tokens)
+@pytest.mark.parametrize("fmt", ["parquet", "npz"])
+def test_a_damaged_shard_is_refused_by_the_reader_and_made_anew(good, small, tmp_path, fmt):
+    words = (good, tmp_path, *small, "--format", fmt)
+    assert run(*words).exit_code == 0
+    whole, path = contents(tmp_path), tmp_path / f"shard-000001.{fmt}"
+    data = path.read_bytes()
+    for damaged in (b"", b"PAR1 no longer", data[:-100], data[: len(data) // 2], b"x" * len(data)):
+        path.write_bytes(damaged)
+        with pytest.raises(TokensError, match="shard-000001"):
+            list(TokenDataset.open(tmp_path))
+        assert "made 1 shards" in run(*words).stdout
+        assert contents(tmp_path) == whole
+    for at in np.random.default_rng(0).integers(0, len(data), 40):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :])
+        try:
+            found = [(file.path, file.codes.tolist()) for file in TokenDataset.open(tmp_path).read_shard(1)]
+        except TokensError as error:
+            assert "shard-000001" in str(error)
+            continue
+        path.write_bytes(data)
+        assert found == [(file.path, file.codes.tolist()) for file in TokenDataset.open(tmp_path).read_shard(1)]
 
 
 @pytest.mark.parametrize(

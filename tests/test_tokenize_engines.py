@@ -19,7 +19,7 @@ from streamcodec.tokens.on_ray import ShardWorker
 from streamcodec.tokens.shards import ShardSummary
 from streamcodec.tokens.sources import Source, SourceSound, find_sources, plan_shards
 
-RA25:]_LIMIT_S = 240
+RAY_LIMIT_S = 240
 
 
 def tokenize(*words: object) -> int:
@@ -204,7 +204,7 @@ def test_ray_finishes_what_was_begun_and_gives_the_same_bytes(mixed, local, tmp_
         (out / name).write_bytes((local / name).read_bytes())
     words = [sys.executable, "-m", "streamcodec", "tokenize", str(mixed), str(out), "--shard-files", "5"]
     done = subprocess.run(
-        [*words, "--jobs", "1", "--ray", "local"], capture_output=True, text=True, timeout=RA25:]_LIMIT_S, check=False
+        [*words, "--jobs", "1", "--ray", "local"], capture_output=True, text=True, timeout=RAY_LIMIT_S, check=False
     )
     assert done.returncode == 3, done.stderr
     assert "made 2 shards now" in done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,7 +133,9 @@ def write_shard(out_dir: Path, job: TokenJob, number: int, outcomes: Sequence[To
             nested = arrow.ListArray.from_arrays(offsets, frames)
             arrays = [arrow.array(columns[name], kind) for name, kind in zip(_COLUMNS, types, strict=False)]
             table = arrow.Table.from_arrays([*arrays, nested], schema=schema)
-            parquet.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP_FILES)
+            parquet.write_table(
+                table, file, compression="zstd", row_group_size=_ROW_GROUP_FILES, write_page_checksum=True
+            )
         else:
             text = {name: np.array(columns[name], np.str_) for name in ("path", "source_sha256")}
             numbers = {
@@ -151,16 +152,15 @@ def read_summary(path: Path) -> ShardSummary | None:
     """What a shard says of itself; None if it cannot be read."""
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 text = str(data[_METADATA_KEY])
         else:
-            arrow, parquet = _parquet()
-            try:
-                text = (parquet.read_schema(path).metadata or {})[_METADATA_KEY.encode()]
-            except arrow.ArrowInvalid:
-                return None
+            _, parquet = _parquet()
+            text = (parquet.read_schema(path).metadata or {})[_METADATA_KEY.encode()]
         return ShardSummary.from_json(json.dumps(json.loads(text)["summary"]))
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+    except MissingExtraError:
+        raise
+    except Exception:  # damage shows in every way that zip, numpy and Parquet know
         return None
 
 
@@ -181,20 +181,20 @@ def read_shard(path: Path, n_codebooks: int) -> Iterator[TokenFile]:
             for i, end in enumerate(ends):
                 row = {name: columns[name][i] for name in _COLUMNS}
                 yield TokenFile(**row, codes=codes[end - row["n_frames"] : end])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, TokensError):
-            raise
-        raise TokensError(f"{path} cannot be read: {error}") from None
+    except (MissingExtraError, TokensError):
+        raise
+    except Exception as error:  # as above
+        raise TokensError(f"{path} is damaged: {error}; delete it and run `streamcodec tokenize` again") from None
 
 
 def _read_npz(path: Path) -> Iterator[tuple[dict[str, list[Any]], Int16]]:
-    with np.load(path, allow_pickle=False) as data:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         yield {name: data[name].tolist() for name in _COLUMNS}, data["codes"]
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[dict[str, list[Any]], Int16]]:
     _, parquet = _parquet()
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         for number in range(file.num_row_groups):
             group = file.read_row_group(number)
             flat = group.column("codes").combine_chunks().flatten().flatten().to_numpy(zero_copy_only=False)
