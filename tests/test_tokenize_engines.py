@@ -194,6 +194,13 @@ def test_a_worker_without_the_right_weights_says_so_and_writes_nothing(worker):
     assert [path.name for path in worker.out_dir.iterdir()] == ["model.safetensors"]
 
 
+def test_a_worker_that_does_not_find_the_folders_says_so_and_skips_nothing(worker, tmp_path):
+    row = row_of(worker, 0)
+    worker.in_dir, worker.model = tmp_path / "not mounted", None
+    assert worker(row)["problem"].startswith("TokensError: no folder")
+    assert not list(worker.out_dir.iterdir())
+
+
 @pytest.mark.slow
 def test_ray_finishes_what_was_begun_and_gives_the_same_bytes(mixed, local, tmp_path):
     if find_spec("ray") is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from streamcodec.checkpoint import load_checkpoint
-from streamcodec.errors import BackendError, CheckpointError, MissingExtraError, StreamcodecError
+from streamcodec.errors import BackendError, CheckpointError, MissingExtraError, StreamcodecError, TokensError
 from streamcodec.tokens.encoders import Encoder, create_encoder
 from streamcodec.tokens.job import TokenJob, weights_sha256
 from streamcodec.tokens.shards import ShardSummary, write_shard
@@ -65,6 +65,9 @@ class ShardWorker:
         return {"summary": summary.to_json(), "problem": ""}
 
     def _load(self) -> Encoder:
+        for folder in (self.in_dir, self.out_dir):
+            if not folder.is_dir():
+                raise TokensError(f"no folder {folder} on this machine; all machines must find it under that path")
         checkpoint = load_checkpoint(self.model)
         if weights_sha256(checkpoint) != self.job.weights_sha256:
             raise CheckpointError(f"the weights of {self.model or 'the package'} are not those of the job")
