@@ -99,7 +99,41 @@ def test_spectral_loss_equals_numpy() -> None:
     assert losses.MultiScaleSpectralLoss()(made, target).item() == pytest.approx(expected, rel=1e-4)
 
 
-SPECTRAL = [losses.MultiScaleMelLoss(RATE_HZ), losses.MultiScaleSpectralLoss()]
+def compressed(made: np.ndarray, target: np.ndarray, phase_share: float) -> float:
+    """The loss of one window of 512 by numpy."""
+    window = torch.hann_window(512)
+    spectra = [
+        torch.stft(torch.from_numpy(w), 512, 128, window=window, return_complex=True).numpy() / window.norm().item()
+        for w in (made, target)
+    ]
+    a, b = (s / np.sqrt(np.abs(s) ** 2 + 1e-6) ** 0.7 for s in spectra)
+    heights = [np.sqrt(np.abs(s) ** 2 + 1e-6) ** 0.3 for s in spectra]
+    weight = 1 / (24.7 * (4.37e-3 * np.arange(257) * RATE_HZ / 512 + 1))
+    each = (1 - phase_share) * (heights[0] - heights[1]) ** 2 + phase_share * np.abs(a - b) ** 2
+    return float((each * (weight / weight.mean())[:, None]).mean())
+
+
+@pytest.mark.parametrize("phase_share", [0.0, 0.5, 1.0])
+def test_compressed_loss_equals_numpy(phase_share: float) -> None:
+    made, target = noise(2, 4800), noise(2, 4800, seed=1)
+    loss = losses.CompressedSpectralLoss(RATE_HZ, (512,), phase_share=phase_share)
+    assert loss(made, target).item() == pytest.approx(compressed(made.numpy(), target.numpy(), phase_share), rel=1e-4)
+
+
+def test_compressed_loss_hears_a_soft_error_in_a_low_band_before_a_loud_bands_error_of_its_power() -> None:
+    t = torch.arange(9600) / RATE_HZ
+    loud, soft = 0.3 * torch.sin(2 * np.pi * 500 * t)[None], 0.003 * torch.sin(2 * np.pi * 1500 * t)[None]
+    loss = losses.CompressedSpectralLoss(RATE_HZ)
+    soft_lost = loss(loud, loud + soft).item()
+    loud_changed = loss(loud * 1.01 + soft, loud + soft).item()
+    assert soft_lost > 10 * loud_changed
+
+
+SPECTRAL = [
+    losses.MultiScaleMelLoss(RATE_HZ),
+    losses.MultiScaleSpectralLoss(),
+    losses.CompressedSpectralLoss(RATE_HZ),
+]
 
 
 @pytest.mark.parametrize("loss", SPECTRAL)

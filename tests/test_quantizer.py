@@ -13,7 +13,7 @@ from small_models import SMALL  # noqa: E402
 
 from streamcodec.config import CodecConfig  # noqa: E402
 from streamcodec.errors import ConfigError  # noqa: E402
-from streamcodec.nn.ema_quantizer import EmaCodebook  # noqa: E402
+from streamcodec.nn.ema_quantizer import EmaCodebook, is_euclidean  # noqa: E402
 from streamcodec.nn.model import CodecModel  # noqa: E402
 from streamcodec.nn.quantizer import FactorizedCodebook, ResidualVQ  # noqa: E402
 
@@ -278,6 +278,30 @@ def test_ema_codebooks_export_runs_as_a_factorised_model_with_the_same_codes() -
     assert torch.equal(back.quantizer.encode(latents, 4), codes)
 
 
-def test_ema_codebook_needs_a_dimension_more_than_the_latent() -> None:
-    with pytest.raises(ConfigError, match=r"code_dim is 3; a Euclidean codebook needs latent_dim \+ 1 = 7"):
-        EmaCodebook(CONFIG)
+def test_codebooks_in_principal_axes_code_those_and_export_too() -> None:
+    torch.manual_seed(0)
+    config = replace(SMALL, code_dim=4)
+    model = CodecModel(config, trainable=True, quantizer="ema").eval()
+    strong = torch.linalg.qr(torch.randn(config.latent_dim, 3))[0]
+    rows = 3 * torch.randn(4000, 3) @ strong.t() + 0.01 * torch.randn(4000, config.latent_dim)
+    model.quantizer.seed(rows, torch.ones(4, 256, dtype=torch.bool))
+    first = model.quantizer.books[0]
+    torch.testing.assert_close(first.basis @ first.basis.t(), strong @ strong.t(), atol=1e-2, rtol=0)
+    first_only = model.quantizer.decode(model.quantizer.encode(rows[None], 1), config.latent_dim)[0]
+    assert (rows - first_only).square().sum() < 0.05 * rows.square().sum()
+    arrays = model.export_arrays()
+    assert is_euclidean(arrays)
+    assert not is_euclidean(CodecModel(SMALL).export_arrays())
+    for kind in ("ema", "factorized"):
+        other = CodecModel(config, trainable=kind == "ema", quantizer=kind)
+        other.load_arrays(arrays)
+        codes = other.quantizer.encode(rows[None], 4)
+        assert torch.equal(codes, model.quantizer.encode(rows[None], 4))
+        expected = model.quantizer.decode(codes, config.latent_dim)
+        assert torch.allclose(other.quantizer.decode(codes, config.latent_dim), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("code_dim", [1, 8])
+def test_ema_codebook_takes_at_most_a_dimension_more_than_the_latent(code_dim: int) -> None:
+    with pytest.raises(ConfigError, match=rf"code_dim is {code_dim}; Euclidean codebooks need 2 to latent_dim \+ 1 = 7"):
+        EmaCodebook(replace(CONFIG, code_dim=code_dim))

@@ -12,7 +12,7 @@ from streamcodec.config import PRESETS  # noqa: E402
 from streamcodec.errors import ConfigError  # noqa: E402
 from streamcodec.nn.model import CodecModel  # noqa: E402
 from streamcodec.nn.passthrough import cosine_transform  # noqa: E402
-from streamcodec.nn.quantizer import noisy_channel  # noqa: E402
+from streamcodec.nn.rate_channel import RateChannel, noise_for_rate  # noqa: E402
 from streamcodec.training import shapes as shapes_module  # noqa: E402
 
 
@@ -44,15 +44,40 @@ def test_the_cosine_transform_is_orthonormal():
     torch.testing.assert_close(cosine_transform(4, 16), basis[:4])
 
 
-def test_the_noisy_channel_has_the_stated_distortion_and_shrinks_as_an_ideal_quantiser():
+def test_the_rate_channel_lets_through_what_rate_distortion_theory_says():
+    """A Gaussian source in white noise, then its Wiener filter (Cover and Thomas 2006, section 10.3)."""
     torch.manual_seed(0)
-    latent = torch.randn(3, 500, 64)
-    distortion = torch.tensor([0.0, 0.1, 0.5])
-    passed = noisy_channel(latent, distortion)
-    errors = (passed - latent).square().mean((1, 2)) / latent.square().mean((1, 2))
-    torch.testing.assert_close(errors, distortion, atol=0.01, rtol=0.05)
-    powers = passed.square().mean((1, 2)) / latent.square().mean((1, 2))
-    torch.testing.assert_close(powers, 1 - distortion, atol=0.02, rtol=0.05)
+    scale = torch.linspace(1, 3, 16)
+    latent = torch.randn(3, 4000, 16) * scale
+    latent = latent / latent.square().mean(-1, keepdim=True).sqrt()
+    channel = RateChannel(16, decay=0.0)
+    bits = torch.tensor([8.0, 24.0, 64.0])
+    passed = channel(latent, bits)
+    spread = torch.linalg.eigvalsh(channel.moments)
+    errors = (passed - latent).square().mean((1, 2))
+    for clip, rate in enumerate(bits.tolist()):
+        noise = next(n for n in torch.logspace(3, -4, 7001) if 0.5 * torch.log2(1 + spread / n).sum() >= rate)
+        expected = (spread * noise / (spread + noise)).mean()
+        torch.testing.assert_close(errors[clip], expected, atol=0.0, rtol=0.05)
+
+
+def test_the_rate_channel_follows_the_level_of_a_frame():
+    torch.manual_seed(0)
+    latent = torch.randn(1, 4000, 16)
+    latent[:, ::2] *= 100
+    error = (RateChannel(16, decay=0.0)(latent, torch.tensor([30.0])) - latent).square().mean(-1)[0]
+    torch.testing.assert_close(error[::2].mean(), error[1::2].mean() * 1e4, atol=0.0, rtol=0.1)
+
+
+def test_noise_of_a_rate_has_the_gradient_of_finite_differences():
+    spread = torch.linspace(0.05, 3, 12, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(noise_for_rate(spread, 20.0), spread)
+    for i in (0, 5, 11):
+        nudge = torch.zeros(12, dtype=torch.float64)
+        nudge[i] = 1e-5
+        with torch.no_grad():
+            slope = (noise_for_rate(spread + nudge, 20.0) - noise_for_rate(spread - nudge, 20.0)) / 2e-5
+        torch.testing.assert_close(gradient[i], slope, atol=0.0, rtol=1e-5)
 
 
 def test_a_fixed_encoder_stays_at_its_average_while_the_decoder_learns():

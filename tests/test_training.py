@@ -65,7 +65,7 @@ def validation() -> Validation:
 
 
 def test_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> None:
-    settings = SETTINGS.changed({"quantizer_dropout": 1.0})
+    settings = SETTINGS.changed({"quantizer_dropout": 1.0, "noisy_channel": True, "compressed_weight": 10.0})
     lines: list[str] = []
     options = {"tensorboard": False, "say": lines.append}
     whole = run(settings, Crops(settings), validation(), tmp_path / "whole", ALONE, **options)

@@ -64,6 +64,7 @@ def command(
     except ModuleNotFoundError:
         raise MissingExtraError("torch", "train") from None
     from streamcodec.checkpoint import load_checkpoint
+    from streamcodec.nn.ema_quantizer import is_euclidean
     from streamcodec.nn.model import CodecModel
     from streamcodec.training.corpus.reader import Corpus
     from streamcodec.training.memory import keep_freed_memory
@@ -87,6 +88,8 @@ def command(
     if init is not None and not stored.is_file():
         checkpoint = load_checkpoint(None if str(init) == "default" else init)
         shape = {"preset": checkpoint.config.name, "code_dim": checkpoint.config.code_dim}
+        if is_euclidean(checkpoint.arrays):
+            shape |= {"quantizer": "ema", "ema_dim": checkpoint.config.code_dim - 1}
         settings = settings.changed(shape | {"unquantized_steps": 0})
     if ablation:
         settings = settings.changed(ABLATIONS[ablation])
@@ -96,8 +99,8 @@ def command(
     config = model_config(settings)
     start = None
     if checkpoint is not None:
-        euclidean = settings.quantizer == "ema" and checkpoint.config.code_dim == checkpoint.config.latent_dim + 1
-        start = CodecModel(checkpoint.config, trainable=True, quantizer="ema" if euclidean else "factorized")
+        kind = "ema" if is_euclidean(checkpoint.arrays) else "factorized"
+        start = CodecModel(checkpoint.config, trainable=True, quantizer=kind)
         start.load_arrays(checkpoint.arrays)
     world = World.join(device, os.environ)
     data = Corpus.open(corpus)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from streamcodec.errors import CheckpointError
 from streamcodec.nn.ema_quantizer import EmaCodebook
 from streamcodec.nn.layers import Conv, ConvTranspose, Residual, Snake, Stack
 from streamcodec.nn.passthrough import pass_through
-from streamcodec.nn.quantizer import FactorizedCodebook, Quantized, ResidualVQ, noisy_channel
+from streamcodec.nn.quantizer import FactorizedCodebook, Quantized, ResidualVQ
 
 
 class CodecModel(nn.Module):
@@ -61,7 +61,7 @@ class CodecModel(nn.Module):
         used: Tensor | None = None,
         heard: Tensor | None = None,
         *,
-        distortion: Tensor | None = None,
+        channel: Callable[[Tensor], Tensor] | None = None,
         learn_encoder: bool = True,
     ) -> tuple[Tensor, Tensor, Quantized | None]:
         """Code and decode a clip.
@@ -74,8 +74,8 @@ class CodecModel(nn.Module):
             Codebooks that each clip uses, [B].
         heard : Tensor, optional
             1 for a frame that reaches the decoder, 0 for one that is lost, [B, F].
-        distortion : Tensor, optional
-            Replaces the quantiser by a noisy channel of this distortion, [B]; 0 passes the latent as it is.
+        channel : callable, optional
+            Takes the quantiser's place: maps latents to what the decoder gets.
         learn_encoder : bool
             Whether encoder and quantiser get a gradient.
 
@@ -88,8 +88,8 @@ class CodecModel(nn.Module):
         if not learn_encoder:
             latent = latent.detach()
         quantized = None
-        if distortion is not None:
-            passed = noisy_channel(latent, distortion)
+        if channel is not None:
+            passed = channel(latent)
         else:
             quantized = self.quantizer(latent, used)
             passed = quantized.latent if learn_encoder else quantized.latent.detach()

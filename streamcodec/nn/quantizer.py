@@ -52,17 +52,6 @@ def unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
 
 
-def noisy_channel(latent: Tensor, distortion: Tensor) -> Tensor:
-    """Degrade a latent [B, F, latent] as an ideal quantiser would: in every frame in proportion to its level.
-
-    distortion: [B], mean squared error over power, from 0 to 1.  The forward test channel of a Gaussian source
-    (Cover and Thomas 2006, section 10.3): shrink by 1 - D, add noise of power D (1 - D).
-    """
-    rms = latent.detach().square().mean(-1, keepdim=True).sqrt()
-    share = distortion[:, None, None].to(latent.dtype)
-    return latent * (1 - share) + torch.randn_like(latent) * (rms * (share * (1 - share)).sqrt())
-
-
 class FactorizedCodebook(nn.Module):
     """One codebook: project to D dimensions, find the code of highest cosine, project back.
 

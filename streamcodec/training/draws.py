@@ -32,15 +32,13 @@ def codebooks_used(settings: TrainSettings, n_codebooks: int, step: int) -> Tens
     return torch.from_numpy(np.where(keep, n_codebooks, drawn))
 
 
-def channel_distortion(settings: TrainSettings, used: Tensor, n_codebooks: int) -> Tensor:
-    """Distortion of the noisy channel for each crop.
+def channel_bits(used: Tensor, bits_per_code: int) -> Tensor:
+    """Bits a frame that `used` [B] codebooks are worth to an ideal quantiser of Gaussian latents.
 
-    Its SNR in dB grows with the power 0.6 of the codebooks in use, as was measured of k-means codebooks on latents of
-    64 dimensions: 3.8, 5.6, 8.2 and 10.6 dB with 2, 4, 8 and 12 of 12.
+    Measured of k-means codebooks in 16 principal axes, on latents of 64 dimensions: an SNR of 3.6, 5.2, 7.9, 11.5 and
+    14.4 dB with 1, 2, 4, 8 and 12 codebooks of 10 bits, which the ideal one reaches with 13, 22, 38, 71 and 100 bits.
     """
-    if not settings.channel_snr_db:
-        return torch.zeros(len(used))
-    return 10 ** (-settings.channel_snr_db / 10 * (used / n_codebooks) ** 0.6)
+    return bits_per_code * used.double() ** 0.93
 
 
 def frames_heard(settings: TrainSettings, step: int) -> Tensor:

@@ -62,7 +62,7 @@ class Validation:
 
     @torch.no_grad()
     def score(self, model: CodecModel, settings: TrainSettings) -> dict[str, float]:
-        """Both losses with each number of codebooks, and as `score` their means as training weighs them (low is good)."""
+        """Both losses with each number of codebooks; `score` is their means as training weighs them, low is good."""
         scores: dict[str, float] = {}
         counts = [count for count in VALIDATED_CODEBOOKS if count <= model.config.n_codebooks]
         for count in counts:

@@ -27,6 +27,7 @@ _COUNTS_AND_WEIGHTS = (
     "waveform_weight",
     "compressed_weight",
     "mel_floor",
+    "ema_dim",
     "codebook_weight",
     "commitment_weight",
     "adversarial_weight",
@@ -61,9 +62,9 @@ class TrainSettings:
     unquantized_steps : int
         First steps without the quantiser; then its codebooks are seeded from what they will see.  0: the quantiser
         takes part from the start, with the codebooks that it has.
-    channel_snr_db : float
-        In the steps without the quantiser, the latent passes a noisy channel instead, as coarse as a quantiser that
-        reaches this SNR with all its codebooks; 0: the latent passes as it is.
+    noisy_channel : bool
+        In the steps without the quantiser, the latent passes a noisy channel of the rate of the codebooks in use;
+        else it passes as it is.
     encoder_steps : int
         The encoder learns for so many steps and is then fixed at its moving average, and the codebooks stay as they
         are seeded; 0: it always learns.
@@ -72,7 +73,9 @@ class TrainSettings:
     reseed_steps : int
         Unused codes are replaced this often, until `reseed_until` of the schedule; 0: never.
     quantizer, code_dim : str, int
-        "factorized" (the talk's) or "ema" (k-means, moving average, restart).
+        "factorized" (the talk's, of `code_dim` dimensions) or "ema" (k-means, moving average, restart).
+    ema_dim : int
+        Principal axes that each "ema" codebook codes; 0: the whole latent.
     quantizer_dropout : float
         Share of crops that use a drawn number of codebooks.
     lost_clips : float
@@ -114,13 +117,14 @@ class TrainSettings:
     precision: str = "float32"
     seed: int = 0
     unquantized_steps: int = 200
-    channel_snr_db: float = 0.0
+    noisy_channel: bool = False
     encoder_steps: int = 0
     seed_rows: int = 4096
     reseed_steps: int = 250
     reseed_until: float = 0.5
     quantizer: str = "factorized"
     code_dim: int = 8
+    ema_dim: int = 0
     quantizer_dropout: float = 0.5
     lost_clips: float = 0.1
     mel_weight: float = 15.0

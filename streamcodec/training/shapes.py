@@ -16,7 +16,7 @@ def model_config(settings: TrainSettings) -> CodecConfig:
         raise ConfigError(f"preset {settings.preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     config = PRESETS[settings.preset]
     if settings.quantizer == "ema":
-        return replace(config, code_dim=config.latent_dim + 1)
+        return replace(config, code_dim=(settings.ema_dim or config.latent_dim) + 1)
     return replace(config, code_dim=settings.code_dim)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 from streamcodec.errors import ConfigError
 from streamcodec.nn.model import CodecModel
 from streamcodec.nn.quantizer import Quantized
+from streamcodec.nn.rate_channel import RateChannel
 from streamcodec.training import draws, losses
 from streamcodec.training.discriminators import Discriminators
+from streamcodec.training.reconstruction import Reconstruction, loss_weights
 from streamcodec.training.settings import TrainSettings
 from streamcodec.training.shapes import discriminator_config, model_config
 from streamcodec.training.world import World
@@ -59,18 +62,13 @@ class Trainer:
             self.discriminator_optimizer = self._adam(self.discriminators, settings.discriminator_learning_rate)
         self._parallel_model = self._parallel(self.model)
         self._parallel_discriminators = self._parallel(self.discriminators) if self.discriminators else None
-        rate_hz = self.config.sample_rate_hz
-        if settings.single_scale_mel:
-            self.mel = losses.MultiScaleMelLoss(rate_hz, (1024,), (80,), floor=settings.mel_floor).to(world.device)
-        else:
-            self.mel = losses.MultiScaleMelLoss(rate_hz, floor=settings.mel_floor).to(world.device)
-        self.spectral = losses.MultiScaleSpectralLoss().to(world.device)
-        self.compressed = losses.CompressedSpectralLoss(rate_hz, phase_share=settings.phase_share).to(world.device)
+        self.reconstruction = Reconstruction(settings, self.config.sample_rate_hz).to(world.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.uses = torch.zeros(
             self.config.n_codebooks, self.config.codebook_size, dtype=torch.int64, device=world.device
         )
         self.recent = torch.zeros(0, self.config.latent_dim, device=world.device)
+        self.channel = RateChannel(self.config.latent_dim).to(world.device)
         self.step = 0
         self.skipped_steps = 0
 
@@ -97,23 +95,21 @@ class Trainer:
         _set_rate(self.optimizer, settings.learning_rate * share)
         used = draws.codebooks_used(settings, self.config.n_codebooks, self.step)[rows.start : rows.stop]
         heard = draws.frames_heard(settings, self.step)[rows.start : rows.stop]
-        distortion = None
-        if self.step < settings.unquantized_steps:
-            distortion = draws.channel_distortion(settings, used, self.config.n_codebooks).to(self.world.device)
+        channel = self._channel_for(used) if self.step < settings.unquantized_steps else None
         self.model.quantizer.train(not self.encoder_is_fixed)
         with self._autocast():
             made, latent, quantized = self._parallel_model(
                 wave,
                 used.to(self.world.device),
                 heard.to(self.world.device),
-                distortion=distortion,
+                channel=channel,
                 learn_encoder=not self.encoder_is_fixed,
             )
         made = made.float()
         fooling = self._parallel_discriminators is not None and self.step >= settings.adversarial_from_step
         terms = self._discriminator_step(made.detach(), wave, share) if fooling else {}
         terms |= self._generator_terms(made, wave, quantized, fooling)
-        weights = self._weights()
+        weights = loss_weights(settings)
         total = sum((weights[name] * term for name, term in terms.items() if name in weights), made.new_zeros(()))
         self.optimizer.zero_grad()
         torch.autograd.backward(total)
@@ -123,6 +119,13 @@ class Trainer:
         self.step += 1
         self._reseed()
         return {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+
+    def _channel_for(self, used: Tensor) -> Callable[[Tensor], Tensor]:
+        """What stands for the quantiser when each clip uses `used` [rows] codebooks."""
+        if not self.settings.noisy_channel:
+            return lambda latent: latent
+        bits = draws.channel_bits(used, self.config.bits_per_code)
+        return lambda latent: self.channel(latent, bits)
 
     @property
     def encoder_is_fixed(self) -> bool:
@@ -136,32 +139,10 @@ class Trainer:
             value.copy_(self.average[f"encoder.{name}"])
         self.recent = self.recent[:0]
 
-    def _weights(self) -> dict[str, float]:
-        s = self.settings
-        return {
-            "mel": s.mel_weight,
-            "spectral": s.spectral_weight,
-            "waveform": s.waveform_weight,
-            "compressed": s.compressed_weight,
-            "codebook": s.codebook_weight,
-            "commitment": s.commitment_weight,
-            "adversarial": s.adversarial_weight,
-            "feature": s.feature_weight,
-        }
-
     def _generator_terms(
         self, made: Tensor, wave: Tensor, quantized: Quantized | None, fooling: bool
     ) -> dict[str, Tensor]:
-        settings = self.settings
-        terms = {}
-        if settings.mel_weight:
-            terms["mel"] = self.mel(made, wave, self.step)
-        if settings.spectral_weight:
-            terms["spectral"] = self.spectral(made, wave)
-        if settings.waveform_weight:
-            terms["waveform"] = losses.waveform_loss(made, wave)
-        if settings.compressed_weight:
-            terms["compressed"] = self.compressed(made, wave)
+        terms = self.reconstruction(made, wave, self.step)
         if quantized is not None and not self.encoder_is_fixed:
             terms["codebook"] = quantized.codebook_loss
             terms["commitment"] = quantized.commitment_loss
@@ -211,6 +192,7 @@ class Trainer:
         state = self.model.state_dict()
         names = [name for name, value in state.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.average[name] for name in names], [state[name] for name in names], 1 - decay)
+        self.world.sum(self.channel.moments).div_(self.world.size)
         if quantized is not None:
             for k, row in enumerate(self.uses):
                 row += torch.bincount(quantized.codes[..., k].flatten(), minlength=row.numel())
@@ -244,6 +226,8 @@ class Trainer:
                 name = f"quantizer.books.{k}.{key}"
                 if name in state:
                     self.average[name].copy_(torch.where(only[k, :, None], state[name], self.average[name]))
+            if f"quantizer.books.{k}.basis" in state:
+                self.average[f"quantizer.books.{k}.basis"].copy_(state[f"quantizer.books.{k}.basis"])
 
     def usage(self) -> tuple[float, float]:
         """Share of codes in use and mean perplexity over codebooks, since the counts were last cleared."""
@@ -267,6 +251,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "uses": self.uses,
             "recent": self.recent,
+            "channel": self.channel.state_dict(),
         }
         if self.discriminators is not None and self.discriminator_optimizer is not None:
             state["discriminators"] = self.discriminators.state_dict()
@@ -296,6 +281,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.uses.copy_(state["uses"])
         self.recent = state["recent"].to(self.world.device)
+        self.channel.load_state_dict(state["channel"])
         if self.discriminators is not None and self.discriminator_optimizer is not None and "discriminators" in state:
             self.discriminators.load_state_dict(state["discriminators"])
             self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
