@@ -142,7 +142,7 @@ class Trainer:
     def _generator_terms(
         self, made: Tensor, wave: Tensor, quantized: Quantized | None, fooling: bool
     ) -> dict[str, Tensor]:
-        terms = self.reconstruction(made, wave, self.step)
+        terms: dict[str, Tensor] = self.reconstruction(made, wave, self.step)
         if quantized is not None and not self.encoder_is_fixed:
             terms["codebook"] = quantized.codebook_loss
             terms["commitment"] = quantized.commitment_loss
