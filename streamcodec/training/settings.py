@@ -51,6 +51,9 @@ class TrainSettings:
         Frames in a crop.
     learning_rate, discriminator_learning_rate : float
         Peaks, after `warmup_steps`.
+    snake_rate_share : float
+        Learning rate of Snake's alphas over that of the other weights.  Initial weights that pass the waveform through
+        leave a nearly linear network: alphas have far to go.
     gradient_clip : float
         Largest L2 norm of the generator's gradient.
     ema_decay : float
@@ -112,6 +115,7 @@ class TrainSettings:
     discriminator_learning_rate: float = 3e-4
     warmup_steps: int = 200
     final_learning_rate_share: float = 0.02
+    snake_rate_share: float = 1.0
     gradient_clip: float = 1000.0
     ema_decay: float = 0.999
     precision: str = "float32"
@@ -162,7 +166,7 @@ class TrainSettings:
         for name in ("steps", "batch", "crop_frames", "code_dim", "validate_steps", "log_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "discriminator_learning_rate", "gradient_clip"):
+        for name in ("learning_rate", "discriminator_learning_rate", "snake_rate_share", "gradient_clip"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
         for name in _SHARES:

@@ -72,10 +72,14 @@ class Trainer:
         self.step = 0
         self.skipped_steps = 0
 
-    @staticmethod
-    def _adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
-        learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(learning, lr=rate, betas=(0.8, 0.99), weight_decay=1e-3, fused=True)
+    def _adam(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
+        learning = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
+        groups = [
+            {"params": [weight for name, weight in learning if name.endswith("log_alpha") == of_snake], "share": share}
+            for of_snake, share in ((False, 1.0), (True, self.settings.snake_rate_share))
+        ]
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.AdamW(groups, lr=rate, betas=(0.8, 0.99), weight_decay=1e-3, fused=True)
 
     def _parallel(self, module: nn.Module) -> nn.Module:
         if self.world.size == 1:
@@ -318,4 +322,4 @@ class Trainer:
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["share"]
