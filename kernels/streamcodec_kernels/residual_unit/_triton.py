@@ -68,7 +68,7 @@ def residual_unit_kernel(
     tl.store(out_ptr + offset, (x + (total + bias[None, :])).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-TILES = {16: (128, 16, 8), 32: (64, 32, 8), 64: (64, 16, 8), 128: (32, 16, 8), 256: (16, 16, 8)}
+TILES = {16: (128, 16, 8), 32: (64, 32, 8), 64: (64, 16, 8), 128: (32, 16, 4), 256: (16, 16, 8)}
 """Rows, depth and warps of a tile by its output channels: what fits in registers, three programs side by side."""
 
 
@@ -100,5 +100,6 @@ def residual_unit(
     if x.numel():
         residual_unit_kernel[grid](
             x, alpha1, depthwise, depthwise_bias, alpha2, mix, mix_bias, state, frame, active.view(torch.uint8), out,
-            batch, **constants, precision=precision, fence=x.is_cuda, num_warps=warps, num_stages=1, enable_fp_fusion=True,
+            batch, **constants, precision=precision, fence=x.is_cuda,
+            num_warps=warps, num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip

@@ -63,8 +63,8 @@ def cos_half_turn(r: tl.tensor) -> tl.tensor:
 def snake_value(x: tl.tensor, alpha: tl.tensor, inverse_alpha: tl.tensor) -> tl.tensor:
     """Snake of x in a dozen instructions, so that also sixteen-bit values are read no slower than memory gives them.
 
-    With n the whole number nearest to alpha x / pi and r what is left, sin^2(alpha x) = v P(v) with v = r^2, within 6e-9:
-    P by iteratively reweighted least squares.  Bounded also where float32 has run out of digits.
+    With n the whole number nearest to alpha x / pi and r what is left, sin^2(alpha x) = v P(v) with v = r^2, within
+    6e-9: P by iteratively reweighted least squares.  Bounded also where float32 has run out of digits.
     """
     rate = alpha * 0.3183098861837907
     n = (x * rate + 12582912.0) - 12582912.0  # 1.5 * 2^23: the sum rounds to a whole number
