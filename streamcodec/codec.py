@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamcodec.bitstream import pack_codes, unpack_codes
 from streamcodec.checkpoint import Checkpoint, load_checkpoint
 from streamcodec.config import CodecConfig
-from streamcodec.engine import Engine, Float32, Int16
-from streamcodec.engine.select import create_engine
+from streamcodec.engine import Engine, Float32, Int16, fade
+from streamcodec.engine.select import create_batch, create_engine
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 
-_HOLD_FRAMES = 4
-_FADE_FRAMES = 8
+if TYPE_CHECKING:
+    from streamcodec.engine.batch import StreamBatch
 
 
 class Codec:
@@ -40,6 +41,7 @@ class Codec:
         self.config: CodecConfig = checkpoint.config
         self.model_id = checkpoint.model_id
         self.engine = engine
+        self._checkpoint = checkpoint
 
     @classmethod
     def load(cls, path: Path | str | None = None, *, backend: str = "auto", device: str = "cpu") -> Codec:
@@ -81,6 +83,25 @@ class Codec:
     def decoder(self) -> Decoder:
         """Start one live stream of audio."""
         return Decoder(self)
+
+    def batch(
+        self,
+        streams: int,
+        *,
+        bitrate_bps: float = 6000,
+        mode: str = "duplex",
+        device: str = "cuda",
+        backend: str = "auto",
+        precision: str = "ieee",
+    ) -> StreamBatch:
+        """Many streams at once on one device, for a server; see `streamcodec.engine.batch.StreamBatch`.
+
+        Raises
+        ------
+        BackendError
+            It cannot run here.
+        """
+        return create_batch(self._checkpoint, streams, bitrate_bps, mode, device, backend, precision)
 
     def tokenize(self, waveform: Float32, bitrate_bps: float | None = None) -> Int16:
         """Codes int16 [K, F] of a clip float32 [T]; the last frame is filled up with silence.
@@ -259,7 +280,7 @@ class Decoder(_Stream):
     """
 
     def __init__(self, codec: Codec) -> None:
-        super().__init__(codec.engine.decoder_state(), 2)
+        super().__init__(codec.engine.decoder_state(), fade.VALUES)
         self.codec = codec
 
     def decode(self, packet: bytes | None) -> Float32:
@@ -285,11 +306,8 @@ class Decoder(_Stream):
         return self._faded(frame[0], lost=packet is None)
 
     def _faded(self, frame: Float32, lost: bool) -> Float32:
-        """Scale by a gain that follows how many frames were lost in a row; own state: that count, and 1 - gain."""
-        own = self._own
-        own[0] = min(own[0] + 1, _HOLD_FRAMES + _FADE_FRAMES) if lost else 0
-        before, after = 1 - own[1], 1 - max(0.0, (own[0] - _HOLD_FRAMES) / _FADE_FRAMES)
-        own[1] = 1 - after
+        """Scale by a gain that follows how many frames were lost in a row."""
+        (before,), (after,) = fade.gains(np.array([lost]), self._own.reshape(1, -1))
         if before == after == 1:
             return frame
         return frame * np.linspace(before, after, len(frame), dtype=np.float32)
