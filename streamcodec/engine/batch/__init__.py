@@ -12,14 +12,14 @@ from streamcodec.bitstream import pack_codes, unpack_codes
 from streamcodec.checkpoint import Arrays
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16, fade
+from streamcodec.engine.batch import checks
 from streamcodec.engine.batch.buffers import Buffers
+from streamcodec.engine.batch.checks import UNUSED
 from streamcodec.engine.batch.graph import captured
 from streamcodec.engine.batch.steps import create_steps
-from streamcodec.errors import AudioError, BackendError, BitstreamError, CorruptStream, SlotError
+from streamcodec.errors import BackendError, BitstreamError, SlotError
 
 MODES = ("duplex", "encode", "decode")
-UNUSED = -1
-"""Stands in `codes` and `received` where a stream uses no codebook."""
 
 
 class Step(NamedTuple):
@@ -237,13 +237,13 @@ class StreamBatch:
         """
         for name, given in (("frames", frames), ("received", codes)):
             if given is not None:
-                _copy(self._inputs.host[name], given, name)
-        active = self._joined if advance is None else self._joined & _mask(advance, self.streams)
+                checks.copy(self._inputs.host[name], given, name)
+        active = self._joined if advance is None else self._joined & checks.mask(advance, self.streams)
         if lost is not None:
-            self.received[_mask(lost, self.streams)] = UNUSED
+            self.received[checks.mask(lost, self.streams)] = UNUSED
         host = self._inputs.host
         host["active"][:] = active
-        host["received_books"][:] = count = self._received_books(active)
+        host["received_books"][:] = count = checks.received_books(self.received, active, self.config.codebook_size)
         fade_state = self._fade_state.copy()
         host["gain_before"][:], host["gain_after"][:] = fade.gains(count == 0, fade_state)
         self._fade_state[active] = fade_state[active]
@@ -283,31 +283,6 @@ class StreamBatch:
                 self._steps.reset(slot)
         stream.synchronize()
 
-    def _received_books(self, active: NDArray[np.bool_]) -> NDArray[np.int64]:
-        used = self.received != UNUSED
-        wrong = (self.received < UNUSED) | (self.received >= self.config.codebook_size)
-        wrong[:, 1:] |= used[:, 1:] & ~used[:, :-1]
-        wrong &= active[:, None]
-        if wrong.any():
-            slot = int(np.flatnonzero(wrong.any(1))[0])
-            raise CorruptStream(
-                f"slot {slot} received codes {self.received[slot].tolist()}; give codes from 0 to "
-                f"{self.config.codebook_size - 1}, then {UNUSED} for the codebooks that are not used"
-            )
-        return used.sum(1) * active
-
     def _check(self, slot: int) -> None:
         if not (0 <= slot < self.streams and self._joined[slot]):
             raise SlotError(f"no stream is in slot {slot}; join() gives a slot from 0 to {self.streams - 1}")
-
-
-def _copy(target: NDArray[np.generic], given: NDArray[np.generic], name: str) -> None:
-    if given.shape != target.shape or given.dtype != target.dtype:
-        raise AudioError(f"{name} are {given.dtype} {given.shape}; give {target.dtype} {target.shape}")
-    target[:] = given
-
-
-def _mask(given: NDArray[np.bool_], streams: int) -> NDArray[np.bool_]:
-    if given.shape != (streams,) or given.dtype != np.bool_:
-        raise AudioError(f"a mask is {given.dtype} {given.shape}; give bool ({streams},)")
-    return given

@@ -17,6 +17,7 @@ from streamcodec_kernels.conv_transpose import cuda as conv_transpose
 from streamcodec_kernels.nearest_code import cuda as nearest_code
 from streamcodec_kernels.residual_unit import cuda as residual_unit
 from streamcodec_kernels.ring import cuda as ring
+from streamcodec_kernels.waveform_conv import cuda as waveform_conv
 
 Run = Callable[[Tensor, Tensor, Tensor], None]
 """One layer: reads x [B, T, C], which of the streams are active [B], writes its output."""
@@ -52,7 +53,7 @@ class _Stack:
     ) -> None:
         self.device = next(iter(tensors.values())).device
         self.streams, self.precision = streams, precision
-        self.frame = torch.zeros(streams, dtype=torch.int64, device=self.device)
+        self.frame = torch.zeros(streams, dtype=torch.int32, device=self.device)
         self.states: list[Tensor] = []
         self.runs: list[tuple[Run, tuple[int, int]]] = []
         alpha: Tensor | None = None
@@ -98,6 +99,7 @@ class _Stack:
 
     def reset(self, slot: int) -> None:
         """Zero the rows of one stream."""
+        self.frame[slot].zero_()
         for state in self.states:
             state[slot].zero_()
 
@@ -125,8 +127,10 @@ class _Stack:
         if bounded:
             if alpha is None or layer.out_channels != 1 or layer.stride != 1:
                 raise BackendError(f"{layer} before a tanh has no kernel; choose backend='torch'")
-            state, before = self._state(conv.waveform_state_shape(layer.in_channels, layer.kernel, rows)), alpha
-            return lambda x, active, out: conv.waveform_conv(x, before, weight, bias, state, self.frame, active, out)
+            state, before = self._state(waveform_conv.state_shape(layer.in_channels, layer.kernel, rows)), alpha
+            return lambda x, active, out: waveform_conv.waveform_conv(
+                x, before, weight, bias, state, self.frame, active, out
+            )
         if layer.depthwise or layer.dilation != 1 or layer.kernel < layer.stride:
             raise BackendError(f"{layer} has no kernel of its own; choose backend='torch'")
         state = self._state(conv.state_shape(layer.in_channels, layer.kernel, layer.stride, rows))
