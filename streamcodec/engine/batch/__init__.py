@@ -93,9 +93,9 @@ class StreamBatch:
             raise BackendError(f"a batch of {streams} streams; give at least 1")
         if not config.causal:
             raise BackendError(f"{config.name} looks ahead, so it cannot stream; choose a causal model")
-        where = torch.device(device)
-        if where.type not in ("cpu", "cuda"):
+        if device.split(":")[0] not in ("cpu", "cuda"):
             raise BackendError(f"device {device!r} is unknown; choose one of cpu, cuda")
+        where = torch.device(device)
         if where.type == "cuda" and not torch.cuda.is_available():
             raise BackendError(f"device {device}: torch finds no GPU; choose device='cpu'")
         self.config = config

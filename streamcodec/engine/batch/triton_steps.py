@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,11 +21,38 @@ from streamcodec_kernels.ring import cuda as ring
 from streamcodec_kernels.waveform_conv import cuda as waveform_conv
 
 Run = Callable[[Tensor, Tensor, Tensor], None]
-"""One layer: reads x [B, T, C], which of the streams are active [B], writes its output."""
+"""One launch: reads x [B, T, C] and which of the streams are active [B], writes its output."""
 
 
-class _Stack:
-    """A chain of layers for steps of a fixed number of rows.
+@dataclass(frozen=True)
+class LayerStep:
+    """One launch for one step of the layers that it stands for.
+
+    Parameters
+    ----------
+    kernel : str
+        Operation of `streamcodec_kernels` that runs.
+    name : str
+        The first of its layers, such as "encoder.3".
+    layers : tuple of Layer
+        What it computes, in order.
+    rows, out_rows, out_channels : int
+        Input rows of one step, and the shape of one stream's output.
+    run : callable
+        Launches it.
+    """
+
+    kernel: str
+    name: str
+    layers: tuple[arch.Layer, ...]
+    rows: int
+    out_rows: int
+    out_channels: int
+    run: Run
+
+
+class Chain:
+    """Layers in a row, for steps of a fixed number of rows of B streams.
 
     Parameters
     ----------
@@ -40,6 +68,20 @@ class _Stack:
         B.
     precision : str
         Of matrix products.
+
+    Attributes
+    ----------
+    frame : Tensor
+        int32 [B], frames that each stream has finished.
+    states : list of Tensor
+        [B, ...] each.
+    steps : list of LayerStep
+        The launches of a step, in order.
+
+    Raises
+    ------
+    BackendError
+        A layer has no kernel.
     """
 
     def __init__(
@@ -47,7 +89,7 @@ class _Stack:
         prefix: str,
         layers: tuple[arch.Layer, ...],
         rows: int,
-        tensors: dict[str, Tensor],
+        tensors: Mapping[str, Tensor],
         streams: int,
         precision: str,
     ) -> None:
@@ -55,44 +97,28 @@ class _Stack:
         self.streams, self.precision = streams, precision
         self.frame = torch.zeros(streams, dtype=torch.int32, device=self.device)
         self.states: list[Tensor] = []
-        self.runs: list[tuple[Run, tuple[int, int]]] = []
-        alpha: Tensor | None = None
-        rest = list(enumerate(layers))
-        while rest:
-            i, layer = rest.pop(0)
-            own = {key: tensors[key] for key in tensors if key.startswith(f"{prefix}.{i}.")}
-            named = {key.removeprefix(f"{prefix}.{i}."): tensor for key, tensor in own.items()}
-            match layer:
-                case arch.Snake():
-                    alpha = named["alpha"]
-                    continue
-                case arch.Residual():
-                    self._add(self._residual(layer, rows, named), (rows, layer.body[0].channels))
-                case arch.Conv():
-                    bounded = bool(rest) and isinstance(rest[0][1], arch.Tanh)
-                    if bounded:
-                        rest.pop(0)
-                    run = self._conv(layer, rows, alpha, named, bounded)
-                    rows //= layer.stride
-                    self._add(run, (rows, layer.out_channels))
-                case arch.ConvTranspose():
-                    run = self._conv_transpose(layer, alpha, named)
-                    rows *= layer.stride
-                    self._add(run, (rows, layer.out_channels))
-                case _:
-                    raise BackendError(f"{prefix} layer {i}, {layer}, has no kernel; choose backend='torch'")
-            alpha = None
-        size = streams * max(out_rows * channels for _, (out_rows, channels) in self.runs)
-        halves = torch.zeros(2, size, device=self.device)
+        self.steps: list[LayerStep] = []
+        waiting: list[tuple[int, arch.Layer]] = []
+        for i, layer in enumerate(layers):
+            waiting.append((i, layer))
+            bounds = i + 1 < len(layers) and isinstance(layers[i + 1], arch.Tanh)
+            if not isinstance(layer, arch.Snake) and not bounds:
+                self.steps.append(self._step(prefix, waiting, rows, tensors))
+                rows, waiting = self.steps[-1].out_rows, []
+        if waiting:
+            raise BackendError(f"{prefix}.{waiting[0][0]}, {waiting[0][1]}, has no kernel; choose backend='torch'")
+        largest = max(step.out_rows * step.out_channels for step in self.steps)
+        halves = torch.zeros(2, streams * largest, device=self.device)
         self.outputs = [
-            halves[i % 2, : streams * out_rows * channels].view(streams, out_rows, channels)
-            for i, (_, (out_rows, channels)) in enumerate(self.runs)
+            halves[i % 2, : streams * step.out_rows * step.out_channels].view(streams, step.out_rows, step.out_channels)
+            for i, step in enumerate(self.steps)
         ]
 
-    def step(self, x: Tensor, active: Tensor) -> Tensor:
-        """Run one step on [B, T, C]; what is returned is overwritten by the next step."""
-        for (run, _), out in zip(self.runs, self.outputs, strict=True):
-            run(x, active, out)
+    def run(self, x: Tensor, active: Tensor, last: Tensor | None = None) -> Tensor:
+        """Run one step on [B, T, C] and write into `last`; when None, into what the next step overwrites."""
+        outputs = self.outputs if last is None else [*self.outputs[:-1], last]
+        for step, out in zip(self.steps, outputs, strict=True):
+            step.run(x, active, out)
             x = out
         ring.advance(self.frame, active)
         return x
@@ -103,46 +129,65 @@ class _Stack:
         for state in self.states:
             state[slot].zero_()
 
-    def _add(self, run: Run, out: tuple[int, int]) -> None:
-        self.runs.append((run, out))
+    def _step(
+        self, prefix: str, numbered: list[tuple[int, arch.Layer]], rows: int, tensors: Mapping[str, Tensor]
+    ) -> LayerStep:
+        """One launch for a residual unit, or for a convolution with its Snake before and its Tanh after."""
+        name, layers = f"{prefix}.{numbered[0][0]}", tuple(layer for _, layer in numbered)
+        alpha: Tensor | None = None
+        if isinstance(layers[0], arch.Snake):
+            alpha = tensors[f"{name}.alpha"]
+            numbered = numbered[1:]
+        i, middle = numbered[0]
+        after = [layer for _, layer in numbered[1:]]
+        own = f"{prefix}.{i}."
+        given = {key.removeprefix(own): tensor for key, tensor in tensors.items() if key.startswith(own)}
+        match middle, after, alpha:
+            case arch.Residual(body=(_, arch.Conv(depthwise=True), _, _)), [], None:
+                kernel, out = "residual_unit", (rows, middle.body[0].channels)
+                run = self._residual(middle, rows, given)
+            case arch.Conv(depthwise=False, dilation=1, out_channels=1, stride=1), [arch.Tanh()], Tensor():
+                kernel, out = "waveform_conv", (rows, 1)
+                run = self._waveform_conv(middle, rows, alpha, given)
+            case arch.Conv(depthwise=False, dilation=1), [], _ if middle.kernel >= middle.stride:
+                kernel, out = "conv", (rows // middle.stride, middle.out_channels)
+                run = self._conv(middle, rows, alpha, given)
+            case arch.ConvTranspose(), [], _ if middle.kernel <= 2 * middle.stride:
+                kernel, out = "conv_transpose", (rows * middle.stride, middle.out_channels)
+                run = self._conv_transpose(middle, alpha, given)
+            case _:
+                raise BackendError(f"{name}, {middle}, has no kernel; choose backend='torch'")
+        return LayerStep(kernel, name, layers, rows, *out, run)
 
     def _state(self, shape: tuple[int, int]) -> Tensor:
         state = torch.zeros(self.streams, *shape, device=self.device)
         self.states.append(state)
         return state
 
-    def _residual(self, layer: arch.Residual, rows: int, named: dict[str, Tensor]) -> Run:
+    def _residual(self, layer: arch.Residual, rows: int, given: Mapping[str, Tensor]) -> Run:
         dilated = layer.body[1]
-        if not dilated.depthwise:
-            raise BackendError("residual units of dense convolutions have no kernel; choose backend='torch'")
         state = self._state(residual_unit.state_shape(dilated.in_channels, dilated.kernel, dilated.dilation, rows))
-        constants = named["0.alpha"], named["1.weight"], named["1.bias"], dilated.dilation, named["2.alpha"]
-        mix = named["3.weight"][0].contiguous(), named["3.bias"]
+        depthwise = given["0.alpha"], given["1.weight"], given["1.bias"], dilated.dilation
+        mix = given["2.alpha"], given["3.weight"][0], given["3.bias"]
         return lambda x, active, out: residual_unit.residual_unit(
-            x, *constants, *mix, state, self.frame, active, out, self.precision
+            x, *depthwise, *mix, state, self.frame, active, out, self.precision
         )
 
-    def _conv(self, layer: arch.Conv, rows: int, alpha: Tensor | None, named: dict[str, Tensor], bounded: bool) -> Run:
-        weight, bias = named["weight"], named["bias"]
-        if bounded:
-            if alpha is None or layer.out_channels != 1 or layer.stride != 1:
-                raise BackendError(f"{layer} before a tanh has no kernel; choose backend='torch'")
-            state, before = self._state(waveform_conv.state_shape(layer.in_channels, layer.kernel, rows)), alpha
-            return lambda x, active, out: waveform_conv.waveform_conv(
-                x, before, weight, bias, state, self.frame, active, out
-            )
-        if layer.depthwise or layer.dilation != 1 or layer.kernel < layer.stride:
-            raise BackendError(f"{layer} has no kernel of its own; choose backend='torch'")
+    def _waveform_conv(self, layer: arch.Conv, rows: int, alpha: Tensor, given: Mapping[str, Tensor]) -> Run:
+        constants = alpha, given["weight"], given["bias"]
+        state = self._state(waveform_conv.state_shape(layer.in_channels, layer.kernel, rows))
+        return lambda x, active, out: waveform_conv.waveform_conv(x, *constants, state, self.frame, active, out)
+
+    def _conv(self, layer: arch.Conv, rows: int, alpha: Tensor | None, given: Mapping[str, Tensor]) -> Run:
+        constants = alpha, given["weight"], given["bias"], layer.stride
         state = self._state(conv.state_shape(layer.in_channels, layer.kernel, layer.stride, rows))
-        return lambda x, active, out: conv.conv(
-            x, alpha, weight, bias, layer.stride, state, self.frame, active, out, self.precision
-        )
+        return lambda x, active, out: conv.conv(x, *constants, state, self.frame, active, out, self.precision)
 
-    def _conv_transpose(self, layer: arch.ConvTranspose, alpha: Tensor | None, named: dict[str, Tensor]) -> Run:
-        weight, bias = conv_transpose.arrange(named["weight"], named["bias"], layer.stride)
+    def _conv_transpose(self, layer: arch.ConvTranspose, alpha: Tensor | None, given: Mapping[str, Tensor]) -> Run:
+        constants = alpha, *conv_transpose.arrange(given["weight"], given["bias"], layer.stride)
         state = self._state(conv_transpose.state_shape(layer.in_channels))
         return lambda x, active, out: conv_transpose.conv_transpose(
-            x, alpha, weight, bias, state, self.frame, active, out, self.precision
+            x, *constants, state, self.frame, active, out, self.precision
         )
 
 
@@ -182,23 +227,23 @@ class TritonSteps:
             key: torch.stack([tensors[f"quantizer.{k}.{key}"] for k in books]).contiguous()
             for key in ("in_weight", "in_bias", "codebook", "out_weight", "out_bias")
         }
-        self._parts = code_lookup.project(stacked["codebook"], stacked["out_weight"], stacked["out_bias"])
-        self._query = stacked["in_weight"], stacked["in_bias"], stacked["codebook"]
-        self._encoder = _Stack("encoder", arch.encoder_layers(config), config.hop_samples, tensors, streams, precision)
-        self._decoder = _Stack("decoder", arch.decoder_layers(config), 1, tensors, streams, precision)
+        self.parts = code_lookup.project(stacked["codebook"], stacked["out_weight"], stacked["out_bias"])
+        self.query = stacked["in_weight"], stacked["in_bias"], stacked["codebook"]
+        self.encoder = Chain("encoder", arch.encoder_layers(config), config.hop_samples, tensors, streams, precision)
+        self.decoder = Chain("decoder", arch.decoder_layers(config), 1, tensors, streams, precision)
         self._latent = torch.zeros(streams, config.latent_dim, device=device)
 
     def encode(self, frames: Tensor, books: Tensor, active: Tensor, codes: Tensor) -> None:
         """See `StreamSteps.encode`."""
-        latent = self._encoder.step(frames.unsqueeze(-1), active).squeeze(1)
-        nearest_code.nearest_code(latent, *self._query, self._parts, books, active, codes)
+        latent = self.encoder.run(frames.unsqueeze(-1), active).squeeze(1)
+        nearest_code.nearest_code(latent, *self.query, self.parts, books, active, codes)
 
     def decode(self, codes: Tensor, books: Tensor, active: Tensor, frames: Tensor) -> None:
         """See `StreamSteps.decode`."""
-        code_lookup.code_lookup(codes, books, self._parts, active, self._latent)
-        frames.copy_(self._decoder.step(self._latent.unsqueeze(1), active).squeeze(-1))
+        code_lookup.code_lookup(codes, books, self.parts, active, self._latent)
+        self.decoder.run(self._latent.unsqueeze(1), active, frames.unsqueeze(-1))
 
     def reset(self, slot: int) -> None:
         """See `StreamSteps.reset`."""
-        self._encoder.reset(slot)
-        self._decoder.reset(slot)
+        self.encoder.reset(slot)
+        self.decoder.reset(slot)
