@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,10 +41,6 @@ class Ceilings:
 
 def measure_ceilings(device: torch.device, copy_bytes: int = _COPY_BYTES, square: int = _SQUARE) -> Ceilings:
     """Measure, with arrays of `copy_bytes` and matrices of `square` rows."""
-    source = torch.zeros(copy_bytes, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    copy_ms = median_ms(lambda: target.copy_(source), device, 20)
-    del source, target
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("highest")
@@ -54,11 +49,16 @@ def measure_ceilings(device: torch.device, copy_bytes: int = _COPY_BYTES, square
         tf32 = _product(device, square, torch.float32)
     finally:
         torch.set_float32_matmul_precision(before)
-    return Ceilings(2 * copy_bytes / (1e6 * copy_ms), float32, tf32, _product(device, square, torch.bfloat16))
+    return Ceilings(_copy(device, copy_bytes), float32, tf32, _product(device, square, torch.bfloat16))
+
+
+def _copy(device: torch.device, n_bytes: int) -> float:
+    source = torch.zeros(n_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * n_bytes / (1e6 * median_ms(lambda: target.copy_(source), device, 20))
 
 
 def _product(device: torch.device, square: int, dtype: torch.dtype) -> float:
     matrix = torch.randn(square, square, device=device).to(dtype)
     out = torch.empty_like(matrix)
-    call: Callable[[], object] = lambda: torch.mm(matrix, matrix, out=out)  # noqa: E731
-    return 2 * square**3 / (1e6 * median_ms(call, device, 10))
+    return 2 * square**3 / (1e6 * median_ms(lambda: torch.mm(matrix, matrix, out=out), device, 10))

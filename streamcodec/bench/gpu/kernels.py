@@ -83,15 +83,18 @@ def macs(layer: arch.Layer, rows: int) -> int:
 
 def traffic_bytes(step: LayerStep, streams: int) -> int:
     """Least traffic of a launch: input, output, history read and written, and weights once; float32."""
+    shapes = [shape for _, leaf in arch.named_leaves("", step.layers) for shape in leaf.array_shapes.values()]
+    convolutions = _convolutions(step)
+    values = step.rows * convolutions[0].in_channels + step.out_rows * step.out_channels
+    for leaf in convolutions:
+        kept = 1 if isinstance(leaf, arch.ConvTranspose) else leaf.history_rows
+        values += (kept + min(kept, step.rows)) * leaf.in_channels
+    return 4 * (sum(torch.Size(shape).numel() for shape in shapes) + streams * values)
+
+
+def _convolutions(step: LayerStep) -> list[arch.Conv | arch.ConvTranspose]:
     leaves = [leaf for _, leaf in arch.named_leaves("", step.layers)]
-    weights = sum(torch.Size(shape).numel() for leaf in leaves for shape in leaf.array_shapes.values())
-    values, channels = step.out_rows * step.out_channels, 0
-    for leaf in leaves:
-        if isinstance(leaf, arch.Conv | arch.ConvTranspose):
-            channels = channels or leaf.in_channels
-            kept = 1 if isinstance(leaf, arch.ConvTranspose) else leaf.history_rows
-            values += (kept + min(kept, step.rows)) * leaf.in_channels
-    return 4 * (weights + streams * (values + step.rows * channels))
+    return [leaf for leaf in leaves if isinstance(leaf, arch.Conv | arch.ConvTranspose)]
 
 
 def cases(config: CodecConfig, arrays: Arrays, streams: int, device: torch.device, precision: str) -> Iterator[Case]:
@@ -191,7 +194,8 @@ def check(case: Case) -> None:
     error = float((got - expected).abs().max() / expected.abs().max())
     if not error < OUTPUT_ERROR:
         raise BackendError(
-            f"{case.kernel} of {case.name} is wrong: it differs by {error:.1e} of the largest output; nothing is reported"
+            f"{case.kernel} of {case.name} is wrong: it differs by {error:.1e} of the largest output; "
+            "nothing is reported"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -99,7 +101,7 @@ def measure_engine(
     for name, make in makers.items():
         progress(f"{config.name}: {name}")
         check(name, make(_CHECKED_STREAMS), config, arrays)
-        best = search(make, config, ticks, lambda streams, name=name: progress(f"{config.name}: {name} x {streams}"))
+        best = search(make, config, ticks, functools.partial(_tell, progress, f"{config.name}: {name}"))
         rows.append({"engine": name} | asdict(best))
     return {
         "model": config.name,
@@ -117,16 +119,21 @@ def search(
     progress: Callable[[int], None] = lambda streams: None,
     most: int = MOST_STREAMS,
 ) -> Ticks:
-    """Most streams of `make` whose p99 step keeps the deadline; what does not fit the card's memory does not keep it."""
+    """Most streams whose p99 step keeps the deadline; what does not fit the card's memory does not keep it."""
 
     def measure(streams: int) -> Ticks:
         progress(streams)
+        gc.collect()  # the tensors of the number before
         try:
             return time_ticks(make(streams), config, ticks)
         except torch.OutOfMemoryError:
             return Ticks(streams, float("inf"), float("inf"))
 
     return most_streams(measure, 1, config.algorithmic_latency_ms, most)
+
+
+def _tell(progress: Progress, what: str, streams: int) -> None:
+    progress(f"{what}, {streams} streams")
 
 
 def _maker(config: CodecConfig, arrays: Arrays, device: torch.device, how: str) -> Callable[[int], Stepper]:
@@ -186,7 +193,7 @@ def kernel_lines(run: dict[str, Any]) -> list[str]:
         f"{run['model']}, {run['precision']}: each launch of a step of {run['streams']} streams; share of ceiling is "
         "the time that the card's copy and product rates allow over the time taken",
         "",
-        "| kernel | layer | one stream's shape | ms | torch / ours | torch.compile / ours | GB/s | GFLOP/s | of ceiling |",
+        "| kernel | layer | one stream's shape | ms | torch / ours | compile / ours | GB/s | GFLOP/s | of ceiling |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in run["kernels"]:
