@@ -1,84 +1,117 @@
-"""Triton: one program walks all codebooks for sixteen latents without leaving the chip.
+"""Triton: one program walks the codebooks for sixteen latents without leaving the chip.
 
-latents: [rows, L], float32, bfloat16 or float16, contiguous.  The arrays of the contract: float32, contiguous.
-codes: int16 [rows, K], written.  All products are float32 (no TF32), so that only a near-tie can fall otherwise than
-on the CPU; equal scores go to the lowest code.
+All products are float32 (no TF32), so that only a near-tie can fall otherwise than on the CPU; equal scores go to the
+lowest code.  What a code takes from the residual is read from `parts`, where it was made once, in float64.
 """
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from streamcodec_kernels.ring._triton import padded
+
 BLOCK_ROWS = 16
-BLOCK_CODES = 128
-WARPS = 8
-
-
-def padded(extent: int) -> int:
-    """Power of two, at least the sixteen that a matrix product takes."""
-    return max(16, 1 << (extent - 1).bit_length())
+BLOCK_DIM = 16
 
 
 @triton.jit
+def _query(
+    residual: tl.tensor, weight_ptr: tl.tensor, bias_ptr: tl.tensor, value: tl.tensor, axis: tl.tensor,
+    latent: tl.constexpr, dim: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """Projections of the residuals to the dimensions `axis`."""
+    mask = (value < latent)[:, None] & (axis < dim)[None, :]
+    weight = tl.load(weight_ptr + value[:, None] * dim + axis[None, :], mask=mask, other=0.0)
+    bias = tl.load(bias_ptr + axis, mask=axis < dim, other=0.0)
+    return tl.dot(residual, weight, input_precision="ieee") + bias[None, :]
+
+
+@triton.jit
+def _score(
+    query: tl.tensor, book_ptr: tl.tensor, code: tl.tensor, axis: tl.tensor, score: tl.tensor,
+    dim: tl.constexpr, size: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """Scores with the products over the dimensions `axis` added."""
+    mask = (code < size)[None, :] & (axis < dim)[:, None]
+    codes = tl.load(book_ptr + code[None, :] * dim + axis[:, None], mask=mask, other=0.0)
+    return tl.dot(query, codes, score, input_precision="ieee")
+
+
+@triton.jit(do_not_specialize=["batch"])
 def nearest_code_kernel(
     latent_ptr: tl.tensor, in_weight_ptr: tl.tensor, in_bias_ptr: tl.tensor, codebook_ptr: tl.tensor,
-    out_weight_ptr: tl.tensor, out_bias_ptr: tl.tensor, codes_ptr: tl.tensor, rows: int, books: int,
-    latent: tl.constexpr, dim: tl.constexpr, size: tl.constexpr,
+    parts_ptr: tl.tensor, counts_ptr: tl.tensor, active_ptr: tl.tensor, codes_ptr: tl.tensor, batch: int,
+    books: tl.constexpr, latent: tl.constexpr, dim: tl.constexpr, size: tl.constexpr,
     block_latent: tl.constexpr, block_dim: tl.constexpr, block_codes: tl.constexpr, block_rows: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write the codes of `block_rows` latents."""
-    row = tl.program_id(0).to(tl.int64) * block_rows + tl.arange(0, block_rows)
+    row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
+    on = row < batch
+    on = on & (tl.load(active_ptr + row, mask=on, other=0) != 0)
+    count = tl.load(counts_ptr + row, mask=on, other=0)
+    most = tl.minimum(tl.max(count, axis=0), books)
     value = tl.arange(0, block_latent)
     axis = tl.arange(0, block_dim)
-    code = tl.arange(0, block_codes)
-    inside = (row < rows)[:, None] & (value < latent)[None, :]
-    residual = tl.load(latent_ptr + row[:, None] * latent + value[None, :], mask=inside, other=0.0).to(tl.float32)
-    in_offset = value[:, None] * dim + axis[None, :]
-    in_mask = (value < latent)[:, None] & (axis < dim)[None, :]
-    out_offset = axis[:, None] * latent + value[None, :]
-    out_mask = (axis < dim)[:, None] & (value < latent)[None, :]
-    for k in range(books):
-        in_weight = tl.load(in_weight_ptr + k * (latent * dim) + in_offset, mask=in_mask, other=0.0)
-        in_bias = tl.load(in_bias_ptr + k * dim + axis, mask=axis < dim, other=0.0)
-        query = tl.dot(residual, in_weight, input_precision="ieee") + in_bias[None, :]
+    target = codes_ptr + row.to(tl.int64) * books
+    inside = on[:, None] & (value < latent)[None, :]
+    offset = row.to(tl.int64)[:, None] * latent + value[None, :]
+    residual = tl.load(latent_ptr + offset, mask=inside, other=0.0).to(tl.float32)
+    for k in range(most):
+        weight_ptr = in_weight_ptr + k * (latent * dim)
+        bias_ptr = in_bias_ptr + k * dim
         book_ptr = codebook_ptr + k * (size * dim)
         best = tl.full([block_rows], float("-inf"), tl.float32)
         chosen = tl.zeros([block_rows], tl.int32)
+        if dim <= block_dim:
+            query = _query(residual, weight_ptr, bias_ptr, value, axis, latent, dim)
         for first in range(0, size, block_codes):
-            offset = (first + code)[None, :] * dim + axis[:, None]
-            mask = (first + code < size)[None, :] & (axis < dim)[:, None]
-            codes = tl.load(book_ptr + offset, mask=mask, other=0.0)
-            score = tl.dot(query, codes, input_precision="ieee")
-            score = tl.where((first + code < size)[None, :], score, float("-inf"))
+            code = first + tl.arange(0, block_codes)
+            score = tl.zeros([block_rows, block_codes], tl.float32)
+            if dim <= block_dim:
+                score = _score(query, book_ptr, code, axis, score, dim, size)
+            else:  # a query of many dimensions does not fit beside the scores: made anew, a few dimensions at a time
+                for first_axis in range(0, dim, block_dim):
+                    part = _query(residual, weight_ptr, bias_ptr, value, first_axis + axis, latent, dim)
+                    score = _score(part, book_ptr, code, first_axis + axis, score, dim, size)
+            score = tl.where((code < size)[None, :], score, float("-inf"))
             highest, at = tl.max(score, axis=1, return_indices=True, return_indices_tie_break_left=True)
             chosen = tl.where(highest > best, first + at, chosen)
             best = tl.maximum(highest, best)
-        tl.store(codes_ptr + row * books + k, chosen.to(codes_ptr.dtype.element_ty), mask=row < rows)
-        nearest = tl.load(book_ptr + chosen[:, None] * dim + axis[None, :], mask=(axis < dim)[None, :], other=0.0)
-        out_weight = tl.load(out_weight_ptr + k * (dim * latent) + out_offset, mask=out_mask, other=0.0)
-        out_bias = tl.load(out_bias_ptr + k * latent + value, mask=value < latent, other=0.0)
-        residual -= tl.dot(nearest, out_weight, input_precision="ieee") + out_bias[None, :]
+        tl.store(target + k, tl.where(k < count, chosen, 0).to(codes_ptr.dtype.element_ty), mask=on)
+        part = (k * size + chosen).to(tl.int64) * latent
+        residual -= tl.load(parts_ptr + part[:, None] + value[None, :], mask=inside, other=0.0)
+    for k in range(most, books):
+        tl.store(target + k, tl.zeros([block_rows], codes_ptr.dtype.element_ty), mask=on)
+
+
+def plan(latent: int, dim: int, size: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Tile of a shape and the compiler's options: more codes at once where the query is made anew for each tile."""
+    small = dim <= BLOCK_DIM
+    tile = {"block_latent": padded(latent), "block_dim": BLOCK_DIM, "block_rows": BLOCK_ROWS}
+    tile["block_codes"] = min(128 if small else 256, padded(size))
+    shape = {"latent": latent, "dim": dim, "size": size}
+    return {**tile, **shape}, {"num_warps": 8 if small else 16, "num_stages": 2}
 
 
 def nearest_code(
-    latents: Tensor,
-    in_weight: Tensor,
-    in_bias: Tensor,
-    codebook: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
-    codes: Tensor,
-) -> None:
-    """Write the codes of the first codes.shape[1] codebooks for every latent."""
-    rows, books = codes.shape
-    size, dim = codebook.shape[1:]
+    latents: Tensor, in_weight: Tensor, in_bias: Tensor, codebook: Tensor, parts: Tensor, counts: Tensor,
+    active: Tensor, codes: Tensor,
+) -> None:  # fmt: skip
+    """Write the codes [B, K] of latents [B, L]."""
+    batch, books = codes.shape
+    _, size, dim = codebook.shape
     latent = latents.shape[1]
-    if rows and books:
-        nearest_code_kernel[(triton.cdiv(rows, BLOCK_ROWS),)](
-            latents, in_weight, in_bias, codebook, out_weight, out_bias, codes, rows, books,
-            latent=latent, dim=dim, size=size, block_latent=padded(latent), block_dim=padded(dim),
-            block_codes=min(BLOCK_CODES, padded(size)), block_rows=BLOCK_ROWS,
-            num_warps=WARPS, enable_fp_fusion=True,
+    if books > len(codebook) or parts.shape != (len(codebook), size, latent):
+        raise ValueError(
+            f"codes are {tuple(codes.shape)}, codebook {tuple(codebook.shape)}, parts {tuple(parts.shape)}; "
+            "they must be [B, at most K], [K, N, D] and [K, N, L]"
+        )
+    constants, options = plan(latent, dim, size)
+    if batch and books:
+        nearest_code_kernel[(triton.cdiv(batch, BLOCK_ROWS),)](
+            latents, in_weight, in_bias, codebook, parts, counts, active.view(torch.uint8), codes, batch,
+            books=books, **constants, **options, enable_fp_fusion=True,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One step of the decoder's last layers for B streams on CUDA; what the arguments share is in `streamcodec_kernels.ring`."""
+"""One step of the decoder's last layers for B streams on CUDA; shared arguments: see `streamcodec_kernels.ring`."""
 
 from __future__ import annotations
 
