@@ -11,6 +11,7 @@ from streamcodec.bitstream import pack_codes, unpack_codes
 from streamcodec.checkpoint import Checkpoint, load_checkpoint
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Engine, Float32, Int16, fade
+from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.engine.select import create_batch, create_engine
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 
@@ -115,9 +116,7 @@ class Codec:
         frames = np.zeros((-(-len(samples) // hop), hop), np.float32)
         frames.reshape(-1)[: len(samples)] = samples
         codes = np.empty((len(frames), count), np.int16)
-        state = self.engine.encoder_state()
-        for i in range(len(frames)):
-            self.engine.encode_step(frames[i : i + 1], state, codes[i : i + 1])
+        encode_frames(self.engine, frames[:, None], self.engine.encoder_state(), codes[:, None])
         return np.ascontiguousarray(codes.T)
 
     def detokenize(self, codes: Int16) -> Float32:
@@ -137,9 +136,7 @@ class Codec:
         self._check_codes(codes)
         rows = np.ascontiguousarray(codes.T, np.int16)
         frames = np.empty((len(rows), config.hop_samples), np.float32)
-        state = self.engine.decoder_state()
-        for i in range(len(rows)):
-            self.engine.decode_step(rows[i : i + 1], state, frames[i : i + 1])
+        decode_frames(self.engine, rows[:, None], self.engine.decoder_state(), frames[:, None])
         return frames.reshape(-1)
 
     def _check_codes(self, codes: Int16) -> None:

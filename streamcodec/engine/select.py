@@ -38,12 +38,13 @@ def create_engine(checkpoint: Checkpoint, backend: str = "auto", device: str = "
 
         return CpuEngine(checkpoint.config, checkpoint.arrays)
     try:
-        from streamcodec.engine.torch import TorchEngine
+        from streamcodec.engine.torch import BlockTorchEngine, TorchEngine
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError("torch", "torch") from None
-    return TorchEngine(checkpoint.config, checkpoint.arrays, device)
+    make = TorchEngine if device == "cpu" else BlockTorchEngine
+    return make(checkpoint.config, checkpoint.arrays, device)
 
 
 def create_batch(
