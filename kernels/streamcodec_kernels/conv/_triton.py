@@ -43,6 +43,7 @@ def conv_kernel(
     on = on & (tl.load(active_ptr + stream, mask=on, other=0) != 0)
     source = ((stream - first_stream) * rows + last) * in_channels
     n = tl.program_id(1) * block_n + tl.arange(0, block_n)
+    first_kept = history + tl.program_id(1) * kernel  # tap that meets each row first; later channels have none
     total = tl.zeros([block_m, block_n], tl.float32)
     if history > 0:
         start = ring_start(frame_ptr, stream, on, kept, capacity)
@@ -64,7 +65,7 @@ def conv_kernel(
         if history > 0:
             place = (ring + wrapped(start[:, None] + row, capacity)) * in_channels + channel[None, :]
             past = tl.load(state_ptr + place, mask=inside & (row < 0), other=0.0).to(tl.float32)
-            mine = (tap >= history)[None, :] & (row >= rows - kept) & (tl.program_id(1) == 0)
+            mine = (tap >= first_kept)[None, :] & (row >= rows - kept)
             place = (ring + wrapped(start[:, None] + row - (rows - kept), capacity)) * in_channels + channel[None, :]
             tl.store(state_ptr + place, value.to(state_ptr.dtype.element_ty), mask=inside & mine)
             value = tl.where(row >= 0, value, past)

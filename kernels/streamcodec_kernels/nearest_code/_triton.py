@@ -76,7 +76,8 @@ def nearest_code_kernel(
                 for first_axis in range(0, dim, block_dim):
                     part = _query(residual, weight_ptr, bias_ptr, value, first_axis + axis, latent, dim)
                     score = _score(part, book_ptr, code, first_axis + axis, score, dim, size)
-            score = tl.where((code < size)[None, :], score, float("-inf"))
+            known = (code < size)[None, :] & (score == score)  # a score that is not a number is never the highest
+            score = tl.where(known, score, float("-inf"))
             highest, at = tl.max(score, axis=1, return_indices=True, return_indices_tie_break_left=True)
             chosen = tl.where(highest > best, first + at, chosen)
             best = tl.maximum(highest, best)
