@@ -50,9 +50,7 @@ def search(arrays: list[Tensor], books: int, counts: Tensor | None = None, activ
     codes = torch.full((rows, books), -7, dtype=torch.int16, device=device)
     counts = torch.full((rows,), books, dtype=torch.int32, device=device) if counts is None else counts
     active = torch.ones(rows, dtype=torch.bool, device=device) if active is None else active
-    nearest_code(
-        latents, in_weight, in_bias, codebook, project(codebook, out_weight, out_bias), counts, active, codes
-    )
+    nearest_code(latents, in_weight, in_bias, codebook, project(codebook, out_weight, out_bias), counts, active, codes)
     return codes
 
 

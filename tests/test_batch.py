@@ -84,9 +84,9 @@ def test_one_way_equals_both_ways(codec: Codec) -> None:
 
 
 def test_packets_are_those_of_live_streams(codec: Codec) -> None:
-    batch, encoder, decoder = narrow_batch(codec, 2), codec.encoder(96_000), codec.decoder()
+    batch, encoder, decoder = narrow_batch(codec, 2), codec.encoder(64_000), codec.decoder()
     slot = batch.join()
-    assert batch.bitrate_bps(slot) == 96_000
+    assert batch.bitrate_bps(slot) == 64_000
     packet = None
     for frame in speech(codec, 3, 5000):
         batch.frames[slot] = frame

@@ -29,7 +29,9 @@ backends = pytest.mark.parametrize("backend", ["triton", "torch"])
 @backends
 def test_streams_that_come_and_go_equal_streams_alone(backend: str) -> None:
     codec = drawn_codec(NARROW)
-    assert check_random_lives(narrow_batch(codec, 70, device="cuda", backend=backend), codec, 100) <= 3
+    assert (
+        check_random_lives(narrow_batch(codec, 70, device="cuda", backend=backend), codec, 100, audio_error=1e-4) <= 3
+    )
 
 
 @backends
