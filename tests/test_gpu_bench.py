@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="the batched engine needs torch")
 from streamcodec.architecture import decoder_layers, encoder_layers, footprint  # noqa: E402
 from streamcodec.bench.gpu import report, timers  # noqa: E402
 from streamcodec.bench.gpu.ceilings import Ceilings, measure_ceilings  # noqa: E402
-from streamcodec.bench.gpu.contenders import ModelStepper, check, our_batch, time_ticks  # noqa: E402
+from streamcodec.bench.gpu.contenders import ModelStepper, TorchNetwork, check, time_ticks  # noqa: E402
 from streamcodec.bench.report import half_weights  # noqa: E402
 from streamcodec.bench.search import Ticks, most_streams  # noqa: E402
 from streamcodec.cli import main  # noqa: E402
@@ -55,7 +55,7 @@ def test_the_search_stops_at_its_ends() -> None:
 
 
 def test_ticks_are_the_time_of_steps_alone() -> None:
-    stepper = ModelStepper(SMALL, WEIGHTS, 2, CPU, "eager")
+    stepper = ModelStepper(TorchNetwork(SMALL, WEIGHTS, CPU), 2)
     clock = map(float, np.repeat(np.arange(20), 2) + np.tile([0, 0.004], 20))
     ticks = time_ticks(stepper, SMALL, 15, lambda: next(clock))
     assert ticks.streams == 2
@@ -72,14 +72,14 @@ def test_what_is_out_of_memory_does_not_keep_the_deadline(monkeypatch: pytest.Mo
     assert report.search(make, SMALL, 3).streams == 5
 
 
-@pytest.mark.parametrize("how", ["ours", "eager", "graph"])
-def test_contenders_compute_the_network(how: str) -> None:
-    make = our_batch if how == "ours" else ModelStepper
-    check(how, make(SMALL, WEIGHTS, 2, CPU, *([] if how == "ours" else [how])), SMALL, WEIGHTS)
+@pytest.mark.parametrize("name", ["streamcodec", "torch", "torch-graph"])
+def test_contenders_compute_the_network(name: str) -> None:
+    makers = report.makers((SMALL, WEIGHTS), CPU, ["torch", "torch-graph"])
+    check(name, makers[name](2), SMALL, WEIGHTS)
 
 
 def test_a_wrong_contender_is_not_reported() -> None:
-    deaf = ModelStepper(SMALL, WEIGHTS, 2, CPU, "eager")
+    deaf = ModelStepper(TorchNetwork(SMALL, WEIGHTS, CPU), 2)
     deaf.heard = np.zeros_like(deaf.heard)
     with pytest.raises(BackendError, match=r"deaf is wrong: .*nothing is reported"):
         check("deaf", deaf, SMALL, WEIGHTS)

@@ -40,48 +40,77 @@ class Stepper(Protocol):
         ...
 
 
-class ModelStepper:
-    """The torch modules' step for B streams that never come or go; no masks, one bitrate.
+class TorchNetwork:
+    """The torch modules' step as one function of tensors, for any number of streams.
 
     Parameters
     ----------
     config, arrays
         The model.
-    streams : int
-        B.
     device : torch.device
         Where to compute.
-    how : {"eager", "compile", "graph"}
-        As it is, through torch.compile, or captured in a CUDA graph.
+    compiled : bool
+        Through torch.compile, once for all numbers of streams.
     """
 
-    def __init__(self, config: CodecConfig, arrays: Arrays, streams: int, device: torch.device, how: str) -> None:
-        self.config = config
-        self._count = codebooks(config)
+    def __init__(self, config: CodecConfig, arrays: Arrays, device: torch.device, compiled: bool = False) -> None:
+        self.config, self.device = config, device
+        self.count = codebooks(config)
         model = CodecModel(config)
         model.load_arrays(arrays)
-        self._model = model.eval().requires_grad_(False).to(device)
-        self._states = self._model.encoder.init_state(streams), self._model.decoder.init_state(streams)
-        frames, codes = (torch.float32, (streams, config.hop_samples)), (torch.int16, (streams, self._count))
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.run: Callable[..., tuple[Tensor, Tensor]] = self._step
+        if compiled:
+            torch.compiler.reset()
+            self.run = torch.compile(self._step, dynamic=True)
+
+    def _step(
+        self, frames: Tensor, received: Tensor, encoder_state: Tensor, decoder_state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        quantizer, latent_dim = self.model.quantizer, self.config.latent_dim
+        latent = self.model.encoder.step(frames.unsqueeze(-1), encoder_state)
+        heard = self.model.decoder.step(quantizer.decode(received.long()[:, None], latent_dim), decoder_state)
+        return quantizer.encode(latent, self.count)[:, 0], heard[..., 0]
+
+
+class ModelStepper:
+    """A `TorchNetwork` on B streams that never come or go: no masks, one bitrate.
+
+    Parameters
+    ----------
+    network : TorchNetwork
+        What to run.
+    streams : int
+        B.
+    graph : bool
+        On CUDA, captured in a CUDA graph.
+    """
+
+    def __init__(self, network: TorchNetwork, streams: int, graph: bool = False) -> None:
+        self._network, device, model = network, network.device, network.model
+        self._states = model.encoder.init_state(streams), model.decoder.init_state(streams)
+        frames = torch.float32, (streams, network.config.hop_samples)
+        codes = torch.int16, (streams, network.count)
         self._inputs = Buffers({"frames": frames, "received": codes}, device)
         self._outputs = Buffers({"codes": codes, "heard": frames}, device)
         self.frames: Float32 = self._inputs.host["frames"]
         self.received: Int16 = self._inputs.host["received"]
         self.codes: Int16 = self._outputs.host["codes"]
         self.heard: Float32 = self._outputs.host["heard"]
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._launch: Callable[[], None] = self._on_device
-        if how == "compile":
-            self._network = torch.compile(self._network, dynamic=True)  # type: ignore[method-assign]
-        elif how == "graph" and self._stream is not None:
-            self._launch = captured(self._on_device, self._stream)
-            for state in self._states:
-                state.zero_()
-            torch.cuda.synchronize(device)
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+            if graph:
+                self._launch = captured(self._on_device, self._stream)
+                for state in self._states:
+                    state.zero_()
+                torch.cuda.synchronize(device)
 
+    @torch.no_grad()
     def step(self) -> None:
         """Code one frame of every stream and wait for it."""
-        with torch.cuda.stream(self._stream), torch.no_grad():
+        with torch.cuda.stream(self._stream):
             self._inputs.to_device()
             self._launch()
             self._outputs.to_host()
@@ -90,17 +119,9 @@ class ModelStepper:
 
     @torch.no_grad()
     def _on_device(self) -> None:
-        codes, heard = self._network(self._inputs.device["frames"], self._inputs.device["received"], *self._states)
+        codes, heard = self._network.run(self._inputs.device["frames"], self._inputs.device["received"], *self._states)
         self._outputs.device["codes"].copy_(codes)
         self._outputs.device["heard"].copy_(heard)
-
-    def _network(
-        self, frames: Tensor, received: Tensor, encoder_state: Tensor, decoder_state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        quantizer, latent_dim = self._model.quantizer, self.config.latent_dim
-        latent = self._model.encoder.step(frames.unsqueeze(-1), encoder_state)
-        heard = self._model.decoder.step(quantizer.decode(received.long()[:, None], latent_dim), decoder_state)
-        return quantizer.encode(latent, self._count)[:, 0], heard[..., 0]
 
 
 def codebooks(config: CodecConfig) -> int:

@@ -204,6 +204,7 @@ def time_case(case: Case, ceilings: Ceilings, device: torch.device, precision: s
     """Check one launch, then time it."""
     check(case)
     ours_ms = median_ms(case.ours, device)
+    torch.compiler.reset()  # the cases share their code, which would be compiled but a few times
     compile_ms = median_ms(torch.compile(case.torch), device) if compiled else None
     return KernelTime(
         case.kernel,

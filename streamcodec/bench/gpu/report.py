@@ -12,15 +12,15 @@ import torch
 
 from streamcodec.bench.gpu import kernels
 from streamcodec.bench.gpu.ceilings import Ceilings, measure_ceilings
-from streamcodec.bench.gpu.contenders import ModelStepper, Stepper, check, our_batch, time_ticks
+from streamcodec.bench.gpu.contenders import ModelStepper, Stepper, TorchNetwork, check, our_batch, time_ticks
 from streamcodec.bench.search import Ticks, most_streams
 from streamcodec.checkpoint import Arrays
 from streamcodec.config import CodecConfig
 from streamcodec.errors import BackendError
 from streamcodec.evaluation.speed import machine
 
-BASELINES = {"torch": "eager", "torch-compile": "compile", "torch-graph": "graph"}
-"""What the engine is compared with, by name, and how that runs the model."""
+BASELINES = ("torch", "torch-compile", "torch-graph")
+"""What the engine is compared with: the same model in torch, eager, through torch.compile, or as a CUDA graph."""
 OURS = "streamcodec"
 TICKS = 300
 KERNEL_STREAMS = 256
@@ -92,13 +92,8 @@ def measure_engine(
         A contender is wrong.
     """
     config, arrays = model
-    makers: dict[str, Callable[[int], Stepper]] = {
-        OURS: lambda streams: our_batch(config, arrays, streams, device, precision)
-    }
-    for name in baselines:
-        makers[name] = _maker(config, arrays, device, BASELINES[name])
     rows = []
-    for name, make in makers.items():
+    for name, make in makers(model, device, baselines, precision).items():
         progress(f"{config.name}: {name}")
         check(name, make(_CHECKED_STREAMS), config, arrays)
         best = search(make, config, ticks, functools.partial(_tell, progress, f"{config.name}: {name}"))
@@ -110,6 +105,21 @@ def measure_engine(
         "ticks": ticks,
         "engines": rows,
     }
+
+
+def makers(
+    model: Model, device: torch.device, baselines: Sequence[str], precision: str = "ieee"
+) -> dict[str, Callable[[int], Stepper]]:
+    """What makes each contender for a number of streams, ours first."""
+    made: dict[str, Callable[[int], Stepper]] = {OURS: functools.partial(_ours, model, device, precision)}
+    for name in baselines:
+        network = TorchNetwork(*model, device, compiled=name == "torch-compile")
+        made[name] = functools.partial(ModelStepper, network, graph=name == "torch-graph")
+    return made
+
+
+def _ours(model: Model, device: torch.device, precision: str, streams: int) -> Stepper:
+    return our_batch(*model, streams, device, precision)
 
 
 def search(
@@ -134,10 +144,6 @@ def search(
 
 def _tell(progress: Progress, what: str, streams: int) -> None:
     progress(f"{what}, {streams} streams")
-
-
-def _maker(config: CodecConfig, arrays: Arrays, device: torch.device, how: str) -> Callable[[int], Stepper]:
-    return lambda streams: ModelStepper(config, arrays, streams, device, how)
 
 
 def facts(

@@ -114,6 +114,7 @@ class StreamBatch:
                 "books": (torch.int32, (streams,)),
                 "received_books": (torch.int32, (streams,)),
                 "active": (torch.bool, (streams,)),
+                "fresh": (torch.int64, (streams,)),
                 "gain_before": (torch.float32, (streams,)),
                 "gain_after": (torch.float32, (streams,)),
             },
@@ -130,14 +131,17 @@ class StreamBatch:
         self.received: Int16 = self._inputs.host["received"]
         self.codes: Int16 = self._outputs.host["codes"]
         self.heard: Float32 = self._outputs.host["heard"]
+        self._fresh: set[int] = set()
         self._joined = np.zeros(streams, np.bool_)
         self._fade_state = np.zeros((streams, fade.VALUES), np.float32)
         self._stream = torch.cuda.Stream(where) if where.type == "cuda" else None
         self._order = torch.arange(count, device=where)
         self._ramp = torch.linspace(0, 1, hop, device=where)
         self._launch = self._on_device
-        if self._stream is not None and graph:
-            self._capture(self._stream)
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(where))  # the weights
+            if graph:
+                self._capture(self._stream)
         self.received[:] = self.codes[:] = UNUSED
 
     @property
@@ -174,8 +178,7 @@ class StreamBatch:
     def reset(self, slot: int) -> None:
         """Make a stream forget everything, as if it had just joined; its bitrate stays."""
         self._check(slot)
-        with torch.cuda.stream(self._stream):
-            self._steps.reset(slot)
+        self._fresh.add(slot)  # zeroed at the start of the next step, with all others
         self._fade_state[slot] = 0
 
     def bitrate_bps(self, slot: int) -> float:
@@ -247,12 +250,17 @@ class StreamBatch:
         fade_state = self._fade_state.copy()
         host["gain_before"][:], host["gain_after"][:] = fade.gains(count == 0, fade_state)
         self._fade_state[active] = fade_state[active]
+        fresh = sorted(self._fresh)
+        host["fresh"][: len(fresh)] = fresh
         with torch.cuda.stream(self._stream):
             self._inputs.to_device()
+            if fresh:
+                self._steps.reset(self._inputs.device["fresh"][: len(fresh)])
             self._launch()
             self._outputs.to_host()
         if self._stream is not None:
             self._stream.synchronize()
+        self._fresh.clear()
         self.received[:] = UNUSED
         return Step(self.codes, self.heard)
 
@@ -279,8 +287,7 @@ class StreamBatch:
             self._inputs.to_device()
         self._launch = captured(self._on_device, stream)
         with torch.cuda.stream(stream):
-            for slot in range(self.streams):
-                self._steps.reset(slot)
+            self._steps.reset(torch.arange(self.streams, device=self.device))
         stream.synchronize()
 
     def _check(self, slot: int) -> None:

@@ -45,8 +45,8 @@ class StreamSteps(Protocol):
         """
         ...
 
-    def reset(self, slot: int) -> None:
-        """Zero the state of one stream."""
+    def reset(self, slots: Tensor) -> None:
+        """Zero the state of some streams.  slots: int64 [n]."""
         ...
 
 

@@ -54,10 +54,10 @@ class TorchSteps:
             latent = latent + part * used[:, k, None]
         frames.copy_(_advance(self.model.decoder, latent.unsqueeze(1), self.decoder_state, active)[..., 0])
 
-    def reset(self, slot: int) -> None:
+    def reset(self, slots: Tensor) -> None:
         """See `StreamSteps.reset`."""
-        self.encoder_state[slot].zero_()
-        self.decoder_state[slot].zero_()
+        self.encoder_state.index_fill_(0, slots, 0.0)
+        self.decoder_state.index_fill_(0, slots, 0.0)
 
 
 def _advance(stack: Stack, x: Tensor, state: Tensor, active: Tensor) -> Tensor:

@@ -123,11 +123,10 @@ class Chain:
         ring.advance(self.frame, active)
         return x
 
-    def reset(self, slot: int) -> None:
-        """Zero the rows of one stream."""
-        self.frame[slot].zero_()
-        for state in self.states:
-            state[slot].zero_()
+    def reset(self, slots: Tensor) -> None:
+        """Zero the rows of some streams."""
+        for state in (self.frame, *self.states):
+            state.index_fill_(0, slots, 0)
 
     def _step(
         self, prefix: str, numbered: list[tuple[int, arch.Layer]], rows: int, tensors: Mapping[str, Tensor]
@@ -243,7 +242,7 @@ class TritonSteps:
         code_lookup.code_lookup(codes, books, self.parts, active, self._latent)
         self.decoder.run(self._latent.unsqueeze(1), active, frames.unsqueeze(-1))
 
-    def reset(self, slot: int) -> None:
+    def reset(self, slots: Tensor) -> None:
         """See `StreamSteps.reset`."""
-        self.encoder.reset(slot)
-        self.decoder.reset(slot)
+        self.encoder.reset(slots)
+        self.decoder.reset(slots)
