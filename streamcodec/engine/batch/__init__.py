@@ -229,7 +229,8 @@ class StreamBatch:
         lost : array, optional
             bool [B]: streams whose `received` frame is to be concealed.
         advance : array, optional
-            bool [B]: streams that take part in this step; the others keep their state.  All when None.
+            bool [B]: streams that take part in this step, all when None.  The others keep their state; what they
+            received is dropped.
 
         Raises
         ------
