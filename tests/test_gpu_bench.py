@@ -94,7 +94,6 @@ def test_ceilings_are_rates_and_floors_follow_from_them() -> None:
 
 
 def test_costs_are_those_of_the_footprint() -> None:
-    pytest.importorskip("triton", reason="Triton kernels need triton")
     from streamcodec.bench.gpu.kernels import macs, traffic_bytes
     from streamcodec.engine.batch.triton_steps import Chain
 

@@ -2,7 +2,7 @@
 
 Full-duplex streams whose p99 step keeps the 13.3 ms deadline, ours against the same model in eager torch, torch.compile
 and CUDA-graphed torch, both presets, drawn weights, correctness first.  Prints the table and writes engine.json beside
-this file.  PRECISION: ieee, tf32x3 or tf32.
+this file.  PRECISION: ieee or tf32x3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Each launch of the batched engine: `python bench/gpu/kernels.py [STREAMS] [PRECISION]`.
 
 Against eager torch, torch.compile and the card's measured ceilings, both presets, drawn weights, correctness first.
-Prints the table and writes kernels.json beside this file.  PRECISION: ieee, tf32x3 or tf32.
+Prints the table and writes kernels.json beside this file.  PRECISION: ieee or tf32x3.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class StreamBatch:
     backend : {"auto", "triton", "torch"}
         "auto" is Triton on CUDA, plain torch on the CPU.
     precision : {"ieee", "tf32x3", "tf32"}
-        How Triton multiplies matrices: in float32, or on tensor cores, nearly so or roughly.
+        How Triton multiplies matrices: in float32; on tensor cores, nearly so; or roughly, which changes codes.
     graph : bool
         Whether a step on CUDA is captured in a graph; False is for measuring what that gains.
 
