@@ -1,4 +1,4 @@
-"""The residual quantiser's Triton kernel: machine code for cards that are not here, and codes on one that is."""
+"""The quantiser's Triton kernels: machine code for cards that are not here, and codes on one that is."""
 
 from __future__ import annotations
 
@@ -10,39 +10,82 @@ torch = pytest.importorskip("torch", reason="Triton kernels take torch tensors")
 
 from cubins import TARGETS, assert_fits, usage  # noqa: E402
 
+no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+TYPES = {
+    **dict.fromkeys(("in_weight_ptr", "in_bias_ptr", "codebook_ptr", "parts_ptr"), "*fp32"),
+    "active_ptr": "*u8",
+    "counts_ptr": "*i32",
+    "codes_ptr": "*i16",
+    "batch": "i32",
+}
+
 
 @pytest.mark.parametrize("capability", TARGETS)
-@pytest.mark.parametrize("pointer", ["*fp32", "*bf16", "*fp16"])
-@pytest.mark.parametrize("latent", [64, 128])
-def test_every_configuration_compiles_without_spills(
-    capability: int, pointer: str, latent: int, tmp_path: Path
+@pytest.mark.parametrize(
+    ("latent", "dim", "pointer"),
+    [(64, 8, "*fp32"), (128, 8, "*fp32"), (128, 8, "*bf16"), (64, 65, "*fp32"), (128, 129, "*fp32")],
+)
+def test_the_search_compiles_without_spills(
+    latent: int, dim: int, pointer: str, capability: int, tmp_path: Path
 ) -> None:
     pytest.importorskip("triton", reason="Triton kernels need triton")
     from streamcodec_kernels.nearest_code import _triton
 
-    names = ("in_weight_ptr", "in_bias_ptr", "codebook_ptr", "out_weight_ptr", "out_bias_ptr")
-    types = {**dict.fromkeys(names, "*fp32"), "latent_ptr": pointer, "codes_ptr": "*i16", "rows": "i32", "books": "i32"}
-    constants = {
-        "latent": latent,
-        "dim": 8,
-        "size": 1024,
-        "block_latent": _triton.padded(latent),
-        "block_dim": _triton.padded(8),
-        "block_codes": _triton.BLOCK_CODES,
-        "block_rows": _triton.BLOCK_ROWS,
-    }
-    assert_fits(usage(_triton.nearest_code_kernel, types, constants, capability, _triton.WARPS, tmp_path), capability)
+    constants, options = _triton.plan(latent, dim, 1024)
+    types = {**TYPES, "latent_ptr": pointer}
+    warps = options.pop("num_warps")
+    constants = {**constants, "books": 12}
+    assert_fits(
+        usage(_triton.nearest_code_kernel, types, constants, capability, warps, tmp_path, **options), capability
+    )
 
 
+@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize(("latent", "pointer"), [(64, "*fp32"), (128, "*bf16")])
+def test_the_lookup_compiles_without_spills(latent: int, pointer: str, capability: int, tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="Triton kernels need triton")
+    from streamcodec_kernels.code_lookup import _triton
+
+    names = _triton.code_lookup_kernel.arg_names
+    types = {name: type_ for name, type_ in {**TYPES, "latent_ptr": pointer}.items() if name in names}
+    constants = {"books": 12, "size": 1024, "latent": latent, "block_l": latent, "block_b": _triton.BLOCK_STREAMS}
+    found = usage(_triton.code_lookup_kernel, types, constants, capability, _triton.WARPS, tmp_path)
+    assert_fits(found, capability)
+
+
+@no_gpu
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("rows", "latent"), [(1, 64), (4000, 64), (1000, 128)])
 def test_codes_on_cuda_equal_the_reference(rows: int, latent: int) -> None:
-    from interpreted_nearest_code import check, drawn, poisoned
-
-    from streamcodec_kernels.nearest_code._triton import nearest_code
+    from interpreted_nearest_code import check, drawn, search
 
     arrays = drawn(rows, latent, 12, 1024, 8, device="cuda")
-    codes = poisoned(rows, 12, device="cuda")
-    nearest_code(*arrays, codes)
-    check(arrays, codes)
+    check(arrays, search(arrays, 12))
+
+
+@no_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("latent", [64, 128])
+def test_codes_of_euclidean_codebooks_on_cuda_equal_the_reference(latent: int) -> None:
+    from interpreted_nearest_code import check, euclidean, search
+
+    arrays = euclidean(500, latent, 12, 1024, device="cuda")
+    check(arrays, search(arrays, 12))
+
+
+@no_gpu
+@pytest.mark.gpu
+def test_latents_on_cuda_are_what_the_search_leaves_over() -> None:
+    from interpreted_nearest_code import drawn, lookup, search
+
+    from streamcodec_kernels.code_lookup.reference import code_lookup as reference
+
+    arrays = drawn(300, 64, 12, 1024, 8, device="cuda")
+    counts = torch.arange(300, device="cuda", dtype=torch.int32) % 13
+    active = torch.ones(300, dtype=torch.bool, device="cuda")
+    codes = search(arrays, 12, counts, active)
+    latents = lookup(arrays, codes, counts, active, torch.float32).cpu()
+    known = [array.cpu().numpy() for array in arrays[3:]]
+    for row, count in enumerate(counts.tolist()):
+        expected = torch.from_numpy(reference(codes[row, :count].cpu().numpy(), *known))
+        assert (latents[row] - expected).abs().max() <= 3e-6 * max(1.0, float(expected.abs().max()))

@@ -78,17 +78,13 @@ def conv_kernel(
     tl.store(out_ptr + offset, (total + bias[None, :]).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def plan(rows: int, in_channels: int, out_channels: int, kernel: int, stride: int) -> dict[str, int]:
-    """Tile of a shape: nothing else decides, so that values do not depend on the batch."""
-    block_n = min(BLOCK_N, padded(out_channels))
-    tile = {
-        "block_m": 32 if rows // stride < 40 else 64,
-        "block_n": block_n,
-        "block_k": min(32, padded(kernel * in_channels)),
-    }
-    capacity = kernel - stride + min(kernel - stride, rows)
+def plan(rows: int, in_channels: int, out_channels: int, kernel: int, stride: int) -> tuple[dict[str, int], int]:
+    """Tile of a shape, and its warps: nothing else decides, so that values do not depend on the batch."""
+    block_n, block_k = min(BLOCK_N, padded(out_channels)), min(32, padded(kernel * in_channels))
+    long = rows // stride >= 40
+    tile = {"block_m": 64 if long else 32, "block_n": block_n, "block_k": block_k}
     shape = {"rows": rows, "in_channels": in_channels, "out_channels": out_channels, "kernel": kernel, "stride": stride}
-    return {**tile, **shape, "capacity": capacity}
+    return {**tile, **shape, "capacity": kernel - stride + min(kernel - stride, rows)}, 8 if long else 4
 
 
 def conv(
@@ -99,9 +95,11 @@ def conv(
     batch, rows, in_channels = x.shape
     kernel, _, out_channels = weight.shape
     if kernel < stride or rows % stride:
-        raise ValueError(f"{rows} rows by a kernel of {kernel} and a stride of {stride}; rows must be a multiple of the "
-                         "stride, and the kernel no shorter")  # fmt: skip
-    constants = plan(rows, in_channels, out_channels, kernel, stride)
+        raise ValueError(
+            f"{rows} rows by a kernel of {kernel} and a stride of {stride}; "
+            "rows must be a multiple of the stride, and the kernel no shorter"
+        )
+    constants, warps = plan(rows, in_channels, out_channels, kernel, stride)
     if state.shape != (batch, constants["capacity"], in_channels):
         raise ValueError(f"the state is {tuple(state.shape)}; make it as state_shape says for x {tuple(x.shape)}")
     if out.shape != (batch, rows // stride, out_channels):
@@ -114,5 +112,5 @@ def conv(
         conv_kernel[grid](
             x, bias if alpha is None else alpha, weight, bias, state, frame, active.view(torch.uint8), out, batch,
             **constants, with_snake=alpha is not None, precision=precision,
-            num_warps=4, num_stages=STAGES, enable_fp_fusion=True,
+            num_warps=warps, num_stages=STAGES, enable_fp_fusion=True,
         )  # fmt: skip

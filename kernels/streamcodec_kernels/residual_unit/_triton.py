@@ -24,7 +24,7 @@ def residual_unit_kernel(
     state_ptr: tl.tensor, frame_ptr: tl.tensor, active_ptr: tl.tensor, out_ptr: tl.tensor, batch: int,
     rows: tl.constexpr, channels: tl.constexpr, taps: tl.constexpr, dilation: tl.constexpr, halo: tl.constexpr,
     block_m: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, block_c: tl.constexpr, chunk: tl.constexpr,
-    precision: tl.constexpr,
+    precision: tl.constexpr, fence: tl.constexpr,
 ) -> None:  # fmt: skip
     """One tile of `block_m` rows and `block_n` output channels."""
     capacity: tl.constexpr = (taps - 1) * dilation + rows
@@ -54,6 +54,8 @@ def residual_unit_kernel(
             weight = tl.load(depthwise_ptr + tap * channels + channel, mask=known, other=0.0).to(tl.float32)
             inner += u.to(tl.float32) * weight[None, :]
         alpha = tl.load(alpha2_ptr + channel, mask=known, other=1.0).to(tl.float32)[None, :]
+        if fence:  # or the compiler brings every tap, not their sum, into the layout of the matrix product
+            inner = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [inner], tl.float32, is_pure=False, pack=1)
         inner = snake_value(inner, alpha, 1.0 / alpha)
         both = known[:, None] & (n < channels)[None, :]
         mix = tl.load(mix_ptr + channel[:, None] * channels + n[None, :], mask=both, other=0.0)
@@ -66,7 +68,7 @@ def residual_unit_kernel(
     tl.store(out_ptr + offset, (x + (total + bias[None, :])).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-TILES = {16: (128, 16, 8), 32: (64, 32, 8), 64: (64, 16, 8), 128: (32, 16, 8), 256: (16, 16, 8)}
+TILES = {16: (128, 16, 8), 32: (64, 32, 8), 64: (64, 16, 8), 128: (32, 16, 4), 256: (16, 16, 8)}
 """Rows, depth and warps of a tile by its output channels: what fits in registers, three programs side by side."""
 
 
@@ -98,5 +100,6 @@ def residual_unit(
     if x.numel():
         residual_unit_kernel[grid](
             x, alpha1, depthwise, depthwise_bias, alpha2, mix, mix_bias, state, frame, active.view(torch.uint8), out,
-            batch, **constants, precision=precision, num_warps=warps, num_stages=1, enable_fp_fusion=True,
+            batch, **constants, precision=precision, fence=x.is_cuda,
+            num_warps=warps, num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip

@@ -26,7 +26,9 @@ def halo_rows(history: int, rows: int, tile: int) -> int:
 
 
 @triton.jit
-def ring_start(frame_ptr: tl.tensor, stream: tl.tensor, on: tl.tensor, kept: tl.constexpr, capacity: tl.constexpr) -> tl.tensor:
+def ring_start(
+    frame_ptr: tl.tensor, stream: tl.tensor, on: tl.tensor, kept: tl.constexpr, capacity: tl.constexpr
+) -> tl.tensor:
     """Row of the ring where the present frame's rows begin."""
     frame = tl.load(frame_ptr + stream, mask=on, other=0)
     return ((frame % capacity) * kept) % capacity

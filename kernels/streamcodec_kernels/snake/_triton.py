@@ -1,7 +1,7 @@
 """Snake and its gradients in Triton: one read and one write of every value, float32 arithmetic.
 
 x, out, grad_out, grad_x: [T, C], contiguous, float32, bfloat16 or float16.  alpha: [C], any of them, > 0.
-Exact to float32 rounding of alpha x while |alpha x| < 10,000; bounded beyond.
+Exact to the rounding of alpha / pi to float32 while |alpha x| < 10,000; bounded beyond.
 """
 
 from __future__ import annotations
@@ -61,9 +61,21 @@ def cos_half_turn(r: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def snake_value(x: tl.tensor, alpha: tl.tensor, inverse_alpha: tl.tensor) -> tl.tensor:
-    """Snake of x."""
-    s = sin_half_turn(reduce_by_pi(x * alpha))
-    return x + s * s * inverse_alpha
+    """Snake of x in a dozen instructions, so that also sixteen-bit values are read no slower than memory gives them.
+
+    With n the whole number nearest to alpha x / pi and r what is left, sin^2(alpha x) = v P(v) with v = r^2, within
+    6e-9: P by iteratively reweighted least squares.  Bounded also where float32 has run out of digits.
+    """
+    rate = alpha * 0.3183098861837907
+    n = (x * rate + 12582912.0) - 12582912.0  # 1.5 * 2^23: the sum rounds to a whole number
+    r = x * rate - n
+    v = tl.minimum(r * r, 0.25)
+    p = v * -3.272946357727051 + 12.990730285644531
+    p = p * v - 30.085952758789062
+    p = p * v + 42.72538375854492
+    p = p * v - 32.469581604003906
+    p = p * v + 9.869603157043457
+    return x + (v * inverse_alpha) * p
 
 
 @triton.jit
@@ -81,12 +93,14 @@ def forward_kernel(
     channels: tl.constexpr, block_c: tl.constexpr, tile: tl.constexpr,
 ) -> None:  # fmt: skip
     """One tile of tile / block_c rows and block_c channels."""
-    row = tl.program_id(0).to(tl.int64) * (tile // block_c) + tl.arange(0, tile // block_c)
+    first = tl.program_id(0) * (tile // block_c)
+    row = tl.arange(0, tile // block_c)
     channel = tl.program_id(1) * block_c + tl.arange(0, block_c)
-    alpha = tl.load(alpha_ptr + channel, mask=channel < channels, other=1.0).to(tl.float32)[None, :]
     offset = row[:, None] * channels + channel[None, :]
-    mask = (row < rows)[:, None] & (channel < channels)[None, :]
-    x = tl.load(x_ptr + offset, mask=mask, other=0.0).to(tl.float32)
+    mask = (row < rows - first)[:, None] & (channel < channels)[None, :]
+    x = tl.load(x_ptr + first.to(tl.int64) * channels + offset, mask=mask, other=0.0).to(tl.float32)
+    alpha = tl.load(alpha_ptr + channel, mask=channel < channels, other=1.0).to(tl.float32)[None, :]
+    out_ptr += first.to(tl.int64) * channels
     tl.store(out_ptr + offset, snake_value(x, alpha, 1.0 / alpha).to(out_ptr.dtype.element_ty), mask=mask)
 
 

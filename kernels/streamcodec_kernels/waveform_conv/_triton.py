@@ -1,4 +1,4 @@
-"""Triton: Snake into the ring once a value, then taps and channels summed, one tile of rows of all streams a program."""
+"""Triton: one program takes a tile of rows of all streams: Snake into the ring, then the sum of taps and channels."""
 
 from __future__ import annotations
 
