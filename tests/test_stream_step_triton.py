@@ -7,7 +7,7 @@ of numbers, in turn; STREAMCODEC_ALL_CUBINS=1 compiles all combinations, which t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -105,6 +105,15 @@ def test_every_layer_compiles_without_spills(build: Build, tmp_path: Path) -> No
             assert_compiles(build, *combination, tmp_path)
     else:
         assert_compiles(build, *COMBINATIONS[every.index(build) % len(COMBINATIONS)], tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
+@pytest.mark.parametrize("capability", TARGETS)
+def test_products_on_tensor_cores_compile_without_spills(capability: int, precision: str, tmp_path: Path) -> None:
+    for kernel in ("residual", "conv"):
+        build = next(build for build in builds() if build.kernel == kernel and dict(build.constants)["rows"] == 8)
+        constants = {**dict(build.constants), "precision": precision}
+        assert_compiles(replace(build, constants=tuple(constants.items())), capability, "*fp32", tmp_path)
 
 
 @pytest.mark.parametrize("capability", TARGETS)
