@@ -23,8 +23,10 @@ class Ticks:
     p99_ms: float
 
 
-def most_streams(measure: Callable[[int], Ticks], first: int, deadline_ms: float, most: int) -> Ticks:
-    """Search for the largest number of streams, to 3 %, whose p99 tick ends within the deadline.
+def most_streams(
+    measure: Callable[[int], Ticks], first: int, deadline_ms: float, most: int, steps_per_octave: int = 32
+) -> Ticks:
+    """Search for the largest number of streams whose p99 tick ends within the deadline.
 
     Parameters
     ----------
@@ -34,6 +36,8 @@ def most_streams(measure: Callable[[int], Ticks], first: int, deadline_ms: float
         Where to begin, and what not to exceed; doubled in between while the deadline is kept.
     deadline_ms : float
         Time of one tick.
+    steps_per_octave : int
+        How finely: 32 is to 3 %, 1 is to a power of two times `first`.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def most_streams(measure: Callable[[int], Ticks], first: int, deadline_ms: float
         if tried.p99_ms > deadline_ms:
             break
         best = tried
-    while high - best.streams > max(1, best.streams // 32):
+    while high - best.streams > max(1, best.streams // steps_per_octave):
         tried = measure((best.streams + high) // 2)
         if tried.p99_ms <= deadline_ms:
             best = tried

@@ -23,7 +23,7 @@ _CPU_ONLY = {"frames": "--frames", "start_up": "--start-up", "plot_path": "--plo
 @click.option(
     "--baselines",
     help="Compared with it, comma-separated: onnx, torch, torch-compile (which compiles for minutes); on cuda torch, "
-    "torch-graph, torch-compile.  [default: onnx,torch; on cuda torch,torch-graph]",
+    "torch-graph, torch-compile, torch-compile-graph.  [default: onnx,torch; on cuda torch,torch-graph]",
 )
 @click.option(
     "--precision",

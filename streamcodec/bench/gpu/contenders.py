@@ -50,7 +50,7 @@ class TorchNetwork:
     device : torch.device
         Where to compute.
     compiled : bool
-        Through torch.compile, once for all numbers of streams.
+        Through torch.compile, anew for every number of streams: with that left open, it compiles for many minutes.
     """
 
     def __init__(self, config: CodecConfig, arrays: Arrays, device: torch.device, compiled: bool = False) -> None:
@@ -59,10 +59,14 @@ class TorchNetwork:
         model = CodecModel(config)
         model.load_arrays(arrays)
         self.model = model.eval().requires_grad_(False).to(device)
-        self.run: Callable[..., tuple[Tensor, Tensor]] = self._step
-        if compiled:
-            torch.compiler.reset()
-            self.run = torch.compile(self._step, dynamic=True)
+        self._compiled = compiled
+
+    def function(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The step for one number of streams: frames, received codes and both states to codes and frames."""
+        if not self._compiled:
+            return self._step
+        torch.compiler.reset()  # one function is compiled but a few times, then runs as it is
+        return torch.compile(self._step, dynamic=False)
 
     def _step(
         self, frames: Tensor, received: Tensor, encoder_state: Tensor, decoder_state: Tensor
@@ -87,7 +91,7 @@ class ModelStepper:
     """
 
     def __init__(self, network: TorchNetwork, streams: int, graph: bool = False) -> None:
-        self._network, device, model = network, network.device, network.model
+        self._run, device, model = network.function(), network.device, network.model
         self._states = model.encoder.init_state(streams), model.decoder.init_state(streams)
         frames = torch.float32, (streams, network.config.hop_samples)
         codes = torch.int16, (streams, network.count)
@@ -119,7 +123,7 @@ class ModelStepper:
 
     @torch.no_grad()
     def _on_device(self) -> None:
-        codes, heard = self._network.run(self._inputs.device["frames"], self._inputs.device["received"], *self._states)
+        codes, heard = self._run(self._inputs.device["frames"], self._inputs.device["received"], *self._states)
         self._outputs.device["codes"].copy_(codes)
         self._outputs.device["heard"].copy_(heard)
 
