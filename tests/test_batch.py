@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,11 +22,18 @@ from batch_streams import (  # noqa: E402
     speech,
 )
 
-from streamcodec import AudioError, BackendError, BitrateError, BitstreamError, Codec, CorruptStream, SlotError  # noqa: E402
+from streamcodec import (  # noqa: E402
+    AudioError,
+    BackendError,
+    BitrateError,
+    BitstreamError,
+    Codec,
+    CorruptStream,
+    MissingExtraError,
+    SlotError,
+)
 from streamcodec.engine.batch import UNUSED, StreamBatch  # noqa: E402
 from streamcodec.engine.fade import FADE_FRAMES, HOLD_FRAMES  # noqa: E402
-
-no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,3 +215,10 @@ def test_what_cannot_run_here_is_refused(codec: Codec) -> None:
     pytest.importorskip("triton", reason="the Triton backend needs triton")
     with pytest.raises(BackendError, match="does not run on device 'cpu'; choose backend='torch'"):
         narrow_batch(codec, 2, device="cpu", backend="triton")
+
+
+def test_without_torch_the_extra_is_named(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "streamcodec.engine.batch")
+    with pytest.raises(MissingExtraError, match=r"torch is not installed; .*streamcodec\[gpu\]"):
+        narrow_batch(codec, 2)
