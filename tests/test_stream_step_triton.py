@@ -53,16 +53,16 @@ def built(layer: Layer, rows: int) -> tuple[Build | None, int]:
             constants = {**constants, "precision": "ieee", "fence": True}
             return Build("residual", tuple(constants.items()), warps, 1), rows
         case ConvTranspose():
-            constants, warps = conv_triton.plan(rows, layer.in_channels, layer.stride * layer.out_channels, 2, 1)
+            constants = conv_triton.plan(rows, layer.in_channels, layer.stride * layer.out_channels, 2, 1)
             constants = {**constants, "with_snake": True, "precision": "ieee"}
-            return Build("conv", tuple(constants.items()), warps, conv_triton.STAGES), rows * layer.stride
+            return Build("conv", tuple(constants.items()), conv_triton.WARPS, conv_triton.STAGES), rows * layer.stride
         case Conv(out_channels=1):
             constants = waveform_triton.plan(rows, layer.in_channels, layer.kernel)
             return Build("waveform", tuple(constants.items()), waveform_triton.WARPS, 3), rows
         case Conv():
-            constants, warps = conv_triton.plan(rows, layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
+            constants = conv_triton.plan(rows, layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
             constants = {**constants, "with_snake": layer.in_channels > 1 and layer.kernel != 7, "precision": "ieee"}
-            return Build("conv", tuple(constants.items()), warps, conv_triton.STAGES), rows // layer.stride
+            return Build("conv", tuple(constants.items()), conv_triton.WARPS, conv_triton.STAGES), rows // layer.stride
     return None, rows
 
 
@@ -107,8 +107,7 @@ def test_every_layer_compiles_without_spills(build: Build, tmp_path: Path) -> No
         assert_compiles(build, *COMBINATIONS[every.index(build) % len(COMBINATIONS)], tmp_path)
 
 
-@pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
-@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize(("capability", "precision"), [(80, "tf32x3"), (90, "tf32"), (90, "tf32x3")])
 def test_products_on_tensor_cores_compile_without_spills(capability: int, precision: str, tmp_path: Path) -> None:
     for kernel in ("residual", "conv"):
         build = next(build for build in builds() if build.kernel == kernel and dict(build.constants)["rows"] == 8)

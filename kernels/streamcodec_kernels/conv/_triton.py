@@ -16,6 +16,7 @@ from streamcodec_kernels.ring._triton import padded, ring_start, wrapped
 from streamcodec_kernels.snake._triton import snake_value
 
 BLOCK_N = 64
+WARPS = 8
 STAGES = 3
 
 
@@ -78,13 +79,12 @@ def conv_kernel(
     tl.store(out_ptr + offset, (total + bias[None, :]).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def plan(rows: int, in_channels: int, out_channels: int, kernel: int, stride: int) -> tuple[dict[str, int], int]:
-    """Tile of a shape, and its warps: nothing else decides, so that values do not depend on the batch."""
+def plan(rows: int, in_channels: int, out_channels: int, kernel: int, stride: int) -> dict[str, int]:
+    """Tile of a shape: nothing else decides, so that values do not depend on the batch."""
     block_n, block_k = min(BLOCK_N, padded(out_channels)), min(32, padded(kernel * in_channels))
-    long = rows // stride >= 40
-    tile = {"block_m": 64 if long else 32, "block_n": block_n, "block_k": block_k}
+    tile = {"block_m": 64 if rows // stride >= 80 else 32, "block_n": block_n, "block_k": block_k}
     shape = {"rows": rows, "in_channels": in_channels, "out_channels": out_channels, "kernel": kernel, "stride": stride}
-    return {**tile, **shape, "capacity": kernel - stride + min(kernel - stride, rows)}, 8 if long else 4
+    return {**tile, **shape, "capacity": kernel - stride + min(kernel - stride, rows)}
 
 
 def conv(
@@ -99,7 +99,7 @@ def conv(
             f"{rows} rows by a kernel of {kernel} and a stride of {stride}; "
             "rows must be a multiple of the stride, and the kernel no shorter"
         )
-    constants, warps = plan(rows, in_channels, out_channels, kernel, stride)
+    constants = plan(rows, in_channels, out_channels, kernel, stride)
     if state.shape != (batch, constants["capacity"], in_channels):
         raise ValueError(f"the state is {tuple(state.shape)}; make it as state_shape says for x {tuple(x.shape)}")
     if out.shape != (batch, rows // stride, out_channels):
@@ -112,5 +112,5 @@ def conv(
         conv_kernel[grid](
             x, bias if alpha is None else alpha, weight, bias, state, frame, active.view(torch.uint8), out, batch,
             **constants, with_snake=alpha is not None, precision=precision,
-            num_warps=warps, num_stages=STAGES, enable_fp_fusion=True,
+            num_warps=WARPS, num_stages=STAGES, enable_fp_fusion=True,
         )  # fmt: skip
