@@ -69,7 +69,7 @@ def residual_unit_kernel(
 
 
 TILES = {16: (128, 16, 8), 32: (64, 32, 8), 64: (64, 16, 8), 128: (32, 16, 4), 256: (16, 16, 8)}
-"""Rows, depth and warps of a tile by its output channels: what fits in registers, three programs side by side."""
+"""Rows, depth and warps of a tile by its output channels: what fits in registers, two programs or more side by side."""
 
 
 def plan(rows: int, channels: int, taps: int, dilation: int) -> tuple[dict[str, int], int]:

@@ -11,9 +11,10 @@ moves to another place in the batch with its rows and its counter.  After 2^31 f
 counter starts at 0 again, and a few frames are made with a wrong past.
 
 The step functions are in `residual_unit.cuda`, `conv.cuda`, `conv_transpose.cuda`, `waveform_conv.cuda`,
-`nearest_code.cuda` and `code_lookup.cuda`.  All take contiguous tensors on one device, allocate nothing, never wait
-for the device and launch one kernel, so a CUDA graph can record them (after one call each outside the recording,
-which compiles).  Activations, weights and state may each be float32, bfloat16 or float16; sums are float32, and
-products take the weights' type: float32 weights are multiplied as IEEE numbers (`precision="ieee"`), or on tensor
-cores as "tf32x3" or "tf32".  A stream's values do not depend on its neighbours, on its place or on B, to the last bit.
+`nearest_code.cuda` and `code_lookup.cuda`.  All take contiguous tensors on one device, best from addresses that are
+multiples of 16 bytes; they allocate nothing, never wait for the device and launch one kernel, so a CUDA graph can
+record them (after one call each outside the recording, which compiles).  Activations, weights and state may each be
+float32, bfloat16 or float16; sums are float32, and products take the weights' type: float32 weights are multiplied as
+IEEE numbers (`precision="ieee"`), or on tensor cores as "tf32x3" or "tf32".  A stream's values do not depend on its
+neighbours, on its place or on B, to the last bit.
 """
