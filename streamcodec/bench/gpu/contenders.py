@@ -63,18 +63,26 @@ class TorchNetwork:
 
     def function(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The step for one number of streams: frames, received codes and both states to codes and frames."""
-        if not self._compiled:
-            return self._step
-        torch.compiler.reset()  # one function is compiled but a few times, then runs as it is
-        return torch.compile(self._step, dynamic=False)
+        encode: Callable[[Tensor, Tensor], Tensor] = self._encode
+        decode: Callable[[Tensor, Tensor], Tensor] = self._decode
+        if self._compiled:
+            torch.compiler.reset()  # one function is compiled but a few times, then runs as it is
+            encode, decode = torch.compile(encode, dynamic=False), torch.compile(decode, dynamic=False)
 
-    def _step(
-        self, frames: Tensor, received: Tensor, encoder_state: Tensor, decoder_state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        quantizer, latent_dim = self.model.quantizer, self.config.latent_dim
-        latent = self.model.encoder.step(frames.unsqueeze(-1), encoder_state)
-        heard = self.model.decoder.step(quantizer.decode(received.long()[:, None], latent_dim), decoder_state)
-        return quantizer.encode(latent, self.count)[:, 0], heard[..., 0]
+        def step(
+            frames: Tensor, received: Tensor, encoder_state: Tensor, decoder_state: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            return encode(frames, encoder_state), decode(received, decoder_state)
+
+        return step
+
+    def _encode(self, frames: Tensor, state: Tensor) -> Tensor:
+        latent = self.model.encoder.step(frames.unsqueeze(-1), state)
+        return self.model.quantizer.encode(latent, self.count)[:, 0]
+
+    def _decode(self, received: Tensor, state: Tensor) -> Tensor:
+        latent = self.model.quantizer.decode(received.long()[:, None], self.config.latent_dim)
+        return self.model.decoder.step(latent, state)[..., 0]
 
 
 class ModelStepper:
