@@ -14,25 +14,13 @@ import numpy as np
 import torch
 
 from streamcodec import Codec
-from streamcodec.bench.reference import Float32, Int16, Weights
+from streamcodec.bench.agreement import margin
 from streamcodec.checkpoint import load_checkpoint
 from streamcodec.evaluation.sound_files import read_sound
 from streamcodec.metrics.waveforms import resampled
 from streamcodec.nn.model import CodecModel
 
 CLIP_S = 30.0
-
-
-def margin(latent: Float32, chosen: Int16, k: int, rival: int, arrays: Weights) -> float:
-    """How much worse the rival of code chosen[k] scores, as a share of the query's length; float64."""
-    residual = latent.astype(np.float64)
-    for j in range(k):
-        residual -= arrays[f"quantizer.{j}.codebook"][chosen[j]] @ arrays[f"quantizer.{j}.out_weight"].astype(float)
-        residual -= arrays[f"quantizer.{j}.out_bias"]
-    query = residual @ arrays[f"quantizer.{k}.in_weight"] + arrays[f"quantizer.{k}.in_bias"]
-    codes = arrays[f"quantizer.{k}.codebook"][[chosen[k], rival]].astype(float)
-    scores = codes @ query
-    return float(abs(scores[0] - scores[1]) / np.linalg.norm(query))
 
 
 def main(seconds: float, paths: list[Path]) -> None:

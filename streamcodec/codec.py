@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamcodec.bitstream import pack_codes, unpack_codes
 from streamcodec.checkpoint import Checkpoint, load_checkpoint
 from streamcodec.config import CodecConfig
-from streamcodec.engine import Engine, Float32, Int16
-from streamcodec.engine.select import create_engine
+from streamcodec.engine import Engine, Float32, Int16, fade
+from streamcodec.engine.clips import decode_frames, encode_frames
+from streamcodec.engine.select import create_batch, create_engine
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 
-_HOLD_FRAMES = 4
-_FADE_FRAMES = 8
+if TYPE_CHECKING:
+    from streamcodec.engine.batch import StreamBatch
 
 
 class Codec:
@@ -40,6 +42,7 @@ class Codec:
         self.config: CodecConfig = checkpoint.config
         self.model_id = checkpoint.model_id
         self.engine = engine
+        self._checkpoint = checkpoint
 
     @classmethod
     def load(cls, path: Path | str | None = None, *, backend: str = "auto", device: str = "cpu") -> Codec:
@@ -82,6 +85,25 @@ class Codec:
         """Start one live stream of audio."""
         return Decoder(self)
 
+    def batch(
+        self,
+        streams: int,
+        *,
+        bitrate_bps: float = 6000,
+        mode: str = "duplex",
+        device: str = "cuda",
+        backend: str = "auto",
+        precision: str = "ieee",
+    ) -> StreamBatch:
+        """Many streams at once on one device, for a server; see `streamcodec.engine.batch.StreamBatch`.
+
+        Raises
+        ------
+        BackendError
+            It cannot run here.
+        """
+        return create_batch(self._checkpoint, streams, bitrate_bps, mode, device, backend, precision)
+
     def tokenize(self, waveform: Float32, bitrate_bps: float | None = None) -> Int16:
         """Codes int16 [K, F] of a clip float32 [T]; the last frame is filled up with silence.
 
@@ -94,9 +116,7 @@ class Codec:
         frames = np.zeros((-(-len(samples) // hop), hop), np.float32)
         frames.reshape(-1)[: len(samples)] = samples
         codes = np.empty((len(frames), count), np.int16)
-        state = self.engine.encoder_state()
-        for i in range(len(frames)):
-            self.engine.encode_step(frames[i : i + 1], state, codes[i : i + 1])
+        encode_frames(self.engine, frames[:, None], self.engine.encoder_state(), codes[:, None])
         return np.ascontiguousarray(codes.T)
 
     def detokenize(self, codes: Int16) -> Float32:
@@ -116,9 +136,7 @@ class Codec:
         self._check_codes(codes)
         rows = np.ascontiguousarray(codes.T, np.int16)
         frames = np.empty((len(rows), config.hop_samples), np.float32)
-        state = self.engine.decoder_state()
-        for i in range(len(rows)):
-            self.engine.decode_step(rows[i : i + 1], state, frames[i : i + 1])
+        decode_frames(self.engine, rows[:, None], self.engine.decoder_state(), frames[:, None])
         return frames.reshape(-1)
 
     def _check_codes(self, codes: Int16) -> None:
@@ -259,7 +277,7 @@ class Decoder(_Stream):
     """
 
     def __init__(self, codec: Codec) -> None:
-        super().__init__(codec.engine.decoder_state(), 2)
+        super().__init__(codec.engine.decoder_state(), fade.VALUES)
         self.codec = codec
 
     def decode(self, packet: bytes | None) -> Float32:
@@ -285,11 +303,8 @@ class Decoder(_Stream):
         return self._faded(frame[0], lost=packet is None)
 
     def _faded(self, frame: Float32, lost: bool) -> Float32:
-        """Scale by a gain that follows how many frames were lost in a row; own state: that count, and 1 - gain."""
-        own = self._own
-        own[0] = min(own[0] + 1, _HOLD_FRAMES + _FADE_FRAMES) if lost else 0
-        before, after = 1 - own[1], 1 - max(0.0, (own[0] - _HOLD_FRAMES) / _FADE_FRAMES)
-        own[1] = 1 - after
+        """Scale by a gain that follows how many frames were lost in a row."""
+        (before,), (after,) = fade.gains(np.array([lost]), self._own.reshape(1, -1))
         if before == after == 1:
             return frame
         return frame * np.linspace(before, after, len(frame), dtype=np.float32)

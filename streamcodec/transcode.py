@@ -13,7 +13,8 @@ from streamcodec.audio.files import AudioWriter, audio_info, read_blocks
 from streamcodec.audio.resample import StreamingResampler
 from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter
 from streamcodec.codec import Codec
-from streamcodec.engine import Float32
+from streamcodec.engine import Float32, Int16
+from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.errors import AudioError
 from streamcodec.files import atomic_output
 
@@ -127,23 +128,27 @@ def encode_file(
         bits_per_code=config.bits_per_code,
     )
     state = codec.engine.encoder_state(info.channels)
-    codes = np.empty((info.channels, count), np.int16)
-    block = np.empty((info.channels, count, header.block_frames), np.int16)
+    frames = np.empty((header.block_frames, info.channels, config.hop_samples), np.float32)
+    codes = np.empty((header.block_frames, info.channels, count), np.int16)
+
+    def coded(filled: int) -> Int16:
+        encode_frames(codec.engine, frames[:filled], state, codes[:filled])
+        return np.ascontiguousarray(codes[:filled].transpose(1, 2, 0))
+
     with atomic_output(target) as file:
         writer = ScxWriter(file, header)
         filled, reported = 0, 0
         for frame in reader:
-            codec.engine.encode_step(frame, state, codes)
-            block[:, :, filled] = codes
+            frames[filled] = frame
             filled += 1
-            if filled == block.shape[2]:
-                writer.write(block)
+            if filled == len(frames):
+                writer.write(coded(filled))
                 filled = 0
             if progress is not None and reader.n_samples > reported:
                 progress(reader.n_samples - reported)
                 reported = reader.n_samples
         if filled:
-            writer.write(block[:, :, :filled])
+            writer.write(coded(filled))
         writer.close(reader.n_samples)
         n_bytes = file.tell()
     duration_s = reader.n_samples / info.sample_rate_hz
@@ -196,13 +201,10 @@ def _decoded(codec: Codec, reader: ScxReader) -> Iterator[Float32]:
     """Audio [T, channels] of each block at the codec's rate."""
     channels = reader.header.channels
     state = codec.engine.decoder_state(channels)
-    frame = np.empty((channels, codec.frame_samples), np.float32)
     for block in reader:
-        rows = np.empty((block.shape[2] * codec.frame_samples, channels), np.float32)
-        for i in range(block.shape[2]):
-            codec.engine.decode_step(np.ascontiguousarray(block[:, :, i]), state, frame)
-            rows[i * codec.frame_samples : (i + 1) * codec.frame_samples] = frame.T
-        yield rows
+        frames = np.empty((block.shape[2], channels, codec.frame_samples), np.float32)
+        decode_frames(codec.engine, np.ascontiguousarray(block.transpose(2, 0, 1)), state, frames)
+        yield np.ascontiguousarray(frames.transpose(0, 2, 1)).reshape(-1, channels)
 
 
 def _trimmed(samples: Float32, total: int | None, written: int) -> Float32:

@@ -56,6 +56,15 @@ def speech(tmp_path):
     return tmp_path / "said.wav"
 
 
+def test_many_streams():
+    pytest.importorskip("torch", reason="a batch needs torch")
+    printed = run("many_streams.py", "--streams", 3, "--seconds", 0.5, "--device", "cpu")
+    callers, frames = (int(printed.split(what)[0].split()[-1]) for what in (" callers", " frames"))
+    assert callers >= 3
+    assert 38 < frames <= 3 * 38
+    assert "in 38 steps of" in printed
+
+
 def test_file_stream(speech, tmp_path):
     printed = run("file_stream.py", speech, tmp_path / "heard.wav", "--loss", "0.1")
     assert "225 packets, 6000 bps" in printed

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamcodec.bench.search import Ticks, most_streams
 from streamcodec.bench.timing import drawn_frames
 from streamcodec.engine.cpu import CpuEngine
 
@@ -37,23 +38,14 @@ class Capacity:
 
 def capacity(engine: CpuEngine, threads: int, ticks: int = TICKS) -> Capacity:
     """Search for the number of streams that `threads` threads carry, by `ticks` ticks for each number tried."""
-    deadline_ms = engine.config.algorithmic_latency_ms
     with ThreadPoolExecutor(threads) as pool:
 
-        def measure(streams: int) -> Capacity:
+        def measure(streams: int) -> Ticks:
             p50, p99 = np.percentile(_ticks_ms(engine, pool, threads, streams, ticks), [50, 99])
-            return Capacity(threads, streams, float(p50), float(p99))
+            return Ticks(streams, float(p50), float(p99))
 
-        best, high = Capacity(threads, 0, 0.0, 0.0), threads
-        while high <= MOST_STREAMS and (tried := measure(high)).p99_ms <= deadline_ms:
-            best, high = tried, 2 * high
-        while high - best.streams > max(1, best.streams // 32):
-            tried = measure((best.streams + high) // 2)
-            if tried.p99_ms <= deadline_ms:
-                best = tried
-            else:
-                high = tried.streams
-    return best
+        best = most_streams(measure, threads, engine.config.algorithmic_latency_ms, MOST_STREAMS)
+    return Capacity(threads, best.streams, best.p50_ms, best.p99_ms)
 
 
 def _ticks_ms(engine: CpuEngine, pool: ThreadPoolExecutor, threads: int, streams: int, ticks: int) -> list[float]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from streamcodec.checkpoint import Checkpoint
 from streamcodec.engine import Engine
 from streamcodec.errors import BackendError, MissingExtraError
+
+if TYPE_CHECKING:
+    from streamcodec.engine.batch import StreamBatch
 
 BACKENDS = ("auto", "cpu", "torch")
 DEVICES = ("cpu", "cuda")
@@ -33,9 +38,40 @@ def create_engine(checkpoint: Checkpoint, backend: str = "auto", device: str = "
 
         return CpuEngine(checkpoint.config, checkpoint.arrays)
     try:
-        from streamcodec.engine.torch import TorchEngine
+        from streamcodec.engine.torch import BlockTorchEngine, TorchEngine
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError("torch", "torch") from None
-    return TorchEngine(checkpoint.config, checkpoint.arrays, device)
+    make = TorchEngine if device == "cpu" else BlockTorchEngine
+    return make(checkpoint.config, checkpoint.arrays, device)
+
+
+def create_batch(
+    checkpoint: Checkpoint, streams: int, bitrate_bps: float, mode: str, device: str, backend: str, precision: str
+) -> StreamBatch:
+    """Make a `StreamBatch`, which see.
+
+    Raises
+    ------
+    BackendError
+        It cannot run here.
+    MissingExtraError
+        torch is not installed.
+    """
+    try:
+        from streamcodec.engine.batch import StreamBatch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", "gpu") from None
+    return StreamBatch(
+        checkpoint.config,
+        checkpoint.arrays,
+        streams,
+        bitrate_bps=bitrate_bps,
+        mode=mode,
+        device=device,
+        backend=backend,
+        precision=precision,
+    )

@@ -57,19 +57,28 @@ class TorchEngine:
     @torch.no_grad()
     def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
         """Encode one frame of every stream; see `Engine.encode_step`."""
-        advanced = self._tensor(state)
-        samples = torch.from_numpy(frames.copy()).to(self.device)  # a copy, as what is read-only cannot be a tensor
-        latent = self.model.encoder.step(samples.unsqueeze(-1), advanced)
-        codes[:] = self.model.quantizer.encode(latent, codes.shape[1])[:, 0].cpu().numpy()
-        self._write_back(advanced, state)
+        self._encode(frames[None], state, codes[None])
 
     @torch.no_grad()
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream; see `Engine.decode_step`."""
+        self._decode(codes[None], state, frames[None])
+
+    def _encode(self, frames: Float32, state: Float32, codes: Int16) -> None:
+        """One step of F frames: [F, B, hop] to codes [F, B, K]."""
         advanced = self._tensor(state)
-        index = torch.from_numpy(codes.astype(np.int64)).to(self.device)
-        latent = self.model.quantizer.decode(index.unsqueeze(1), self.config.latent_dim)
-        frames[:] = self.model.decoder.step(latent, advanced)[..., 0].cpu().numpy()
+        by_stream = frames.transpose(1, 0, 2).reshape(frames.shape[1], -1, 1).copy()  # read-only is no tensor
+        latent = self.model.encoder.step(torch.from_numpy(by_stream).to(self.device), advanced)
+        codes[:] = self.model.quantizer.encode(latent, codes.shape[2]).transpose(0, 1).cpu().numpy()
+        self._write_back(advanced, state)
+
+    def _decode(self, codes: Int16, state: Float32, frames: Float32) -> None:
+        """One step of F frames: codes [F, B, K] to [F, B, hop]."""
+        advanced = self._tensor(state)
+        index = torch.from_numpy(codes.transpose(1, 0, 2).astype(np.int64)).to(self.device)
+        latent = self.model.quantizer.decode(index, self.config.latent_dim)
+        waveform = self.model.decoder.step(latent, advanced).view(codes.shape[1], len(codes), -1)
+        frames[:] = waveform.transpose(0, 1).cpu().numpy()
         self._write_back(advanced, state)
 
     def _tensor(self, array: Float32) -> Tensor:
@@ -78,3 +87,20 @@ class TorchEngine:
     def _write_back(self, advanced: Tensor, state: Float32) -> None:
         if self.device.type != "cpu":
             state[:] = advanced.cpu().numpy()
+
+
+class BlockTorchEngine(TorchEngine):
+    """A `TorchEngine` that takes clips in blocks, as it should on a GPU: one step, one trip of the state a block.
+
+    Sums of a block round otherwise than those of single frames, so near-ties of codes may fall otherwise.
+    """
+
+    @torch.no_grad()
+    def encode_frames(self, frames: Float32, state: Float32, codes: Int16) -> None:
+        """Encode F frames of every stream; see `clips.ClipEngine`."""
+        self._encode(frames, state, codes)
+
+    @torch.no_grad()
+    def decode_frames(self, codes: Int16, state: Float32, frames: Float32) -> None:
+        """Decode F frames of every stream; see `clips.ClipEngine`."""
+        self._decode(codes, state, frames)

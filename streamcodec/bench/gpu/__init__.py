@@ -1,0 +1,1 @@
+"""What `streamcodec bench --device cuda` measures: each kernel, and streams per card."""
