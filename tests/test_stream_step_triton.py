@@ -7,9 +7,13 @@ bfloat16 is compiled for one of the cards in turn; STREAMCODEC_ALL_CUBINS=1 comp
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,7 +21,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="Triton kernels take torch tensors")
 pytest.importorskip("triton", reason="Triton kernels need triton")
 
-from cubins import TARGETS, assert_fits, usage  # noqa: E402
+from cubins import TARGETS, Usage, assert_fits, usage  # noqa: E402
 from stream_layers import Streams, conv, conv_transpose, residual, waveform  # noqa: E402
 
 from streamcodec.architecture import Conv, ConvTranspose, Layer, Residual, decoder_layers, encoder_layers  # noqa: E402
@@ -83,32 +87,51 @@ KERNELS = {
 }
 
 
-def assert_compiles(build: Build, capability: int, pointer: str, folder: Path) -> None:
+def compiled(build: Build, capability: int, pointer: str) -> Usage:
+    """What the machine code of a build uses."""
     kernel = KERNELS[build.kernel]
     narrow = ("x_ptr", "state_ptr", "out_ptr", "weight_ptr", "mix_ptr")
     types = {name: pointer if name in narrow else "*fp32" for name in kernel.arg_names if name.endswith("_ptr")}
     types |= {"frame_ptr": "*i32", "active_ptr": "*u8", "batch": "i32"}
     options = {"num_stages": build.stages}
-    found = usage(kernel, types, dict(build.constants), capability, build.warps, folder, **options)
+    with TemporaryDirectory() as folder:
+        return usage(kernel, types, dict(build.constants), capability, build.warps, Path(folder), **options)
+
+
+def assert_compiles(build: Build, capability: int, found: Usage) -> None:
     assert_fits(found, capability)
     assert found.registers * build.warps * 32 * 2 <= 65_536  # two programs at least on a multiprocessor
 
 
-@pytest.mark.parametrize("build", [pytest.param(b, id=f"{b.kernel}{i}") for i, b in enumerate(builds())])
-def test_every_layer_compiles_without_spills(build: Build, tmp_path: Path) -> None:
-    for capability in TARGETS:
-        assert_compiles(build, capability, "*fp32", tmp_path)
+def combinations(build: Build) -> list[tuple[Build, int, str]]:
+    """For which cards and types a build is compiled."""
     turn = builds().index(build) % len(TARGETS)
-    for capability in TARGETS if os.environ.get("STREAMCODEC_ALL_CUBINS") else TARGETS[turn : turn + 1]:
-        assert_compiles(build, capability, "*bf16", tmp_path)
+    halves = TARGETS if os.environ.get("STREAMCODEC_ALL_CUBINS") else TARGETS[turn : turn + 1]
+    return [(build, card, "*fp32") for card in TARGETS] + [(build, card, "*bf16") for card in halves]
+
+
+@pytest.fixture(scope="module")
+def machine_code() -> Iterator[dict[tuple[Build, int, str], Future[Usage]]]:
+    """Every combination, compiled on two cores."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield {job: pool.submit(compiled, *job) for build in builds() for job in combinations(build)}
+
+
+@pytest.mark.parametrize("build", [pytest.param(b, id=f"{b.kernel}{i}") for i, b in enumerate(builds())])
+def test_every_layer_compiles_without_spills(
+    build: Build, machine_code: dict[tuple[Build, int, str], Future[Usage]]
+) -> None:
+    for job in combinations(build):
+        assert_compiles(build, job[1], machine_code[job].result())
 
 
 @pytest.mark.parametrize(("capability", "precision"), [(80, "tf32x3"), (90, "tf32"), (90, "tf32x3")])
-def test_products_on_tensor_cores_compile_without_spills(capability: int, precision: str, tmp_path: Path) -> None:
+def test_products_on_tensor_cores_compile_without_spills(capability: int, precision: str) -> None:
     for kernel in ("residual", "conv"):
         build = next(build for build in builds() if build.kernel == kernel and dict(build.constants)["rows"] == 8)
         constants = {**dict(build.constants), "precision": precision}
-        assert_compiles(replace(build, constants=tuple(constants.items())), capability, "*fp32", tmp_path)
+        build = replace(build, constants=tuple(constants.items()))
+        assert_compiles(build, capability, compiled(build, capability, "*fp32"))
 
 
 @pytest.mark.parametrize("capability", TARGETS)
