@@ -110,7 +110,10 @@ def command(
     )
     length, count = validation_sampler_shape(config.sample_rate_hz, config.hop_samples)
     validation = Validation(
-        CropSampler(data, "validation", length, count, seed=1, augment=False), config.sample_rate_hz, world.device
+        CropSampler(data, "validation", length, count, seed=1, augment=False),
+        config.sample_rate_hz,
+        world.device,
+        settings.phase_share,
     )
     stop = threading.Event()
     former = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}

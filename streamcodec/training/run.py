@@ -53,11 +53,13 @@ def batches(sampler: CropSampler, rows: range, start: int, stop: int, workers: i
 class Validation:
     """Fixed crops, and the mel and the power-compressed loss of a model on them for several bitrates."""
 
-    def __init__(self, sampler: CropSampler, sample_rate_hz: int, device: torch.device) -> None:
+    def __init__(
+        self, sampler: CropSampler, sample_rate_hz: int, device: torch.device, phase_share: float = 0.5
+    ) -> None:
         self.wave = torch.from_numpy(sampler.batch(0)).to(device)
         self.losses = {
             "mel": losses.MultiScaleMelLoss(sample_rate_hz).to(device),
-            "compressed": losses.CompressedSpectralLoss(sample_rate_hz).to(device),
+            "compressed": losses.CompressedSpectralLoss(sample_rate_hz, phase_share=phase_share).to(device),
         }
 
     @torch.no_grad()
