@@ -125,7 +125,7 @@ def test_each_kind_can_be_switched_off() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"size": "huge"}, "size is 'huge'; choose one of full, slim"),
+        ({"size": "huge"}, "size is 'huge'; choose one of full, half, slim"),
         ({"periods": (0,)}, "periods has 0"),
         ({"windows": (1023,)}, "windows has 1023; each must be a multiple of 4"),
         ({"bands": ((0.5, 0.1),)}, "must rise"),

@@ -119,10 +119,10 @@ def test_share_of_clips_with_lost_frames_is_as_set_and_losses_come_in_bursts() -
 def test_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
     draws = pytest.importorskip("streamcodec.training.draws", reason="training needs torch", exc_type=ImportError)
     settings = SETTINGS.changed({"steps": 1000, "warmup_steps": 10, "final_learning_rate_share": 0.1})
-    share = [draws.learning_rate_share(settings, step) for step in range(1001)]
+    share = [draws.learning_rate_share(settings, step, step / 1000) for step in range(1001)]
     assert share[0] == pytest.approx(0.1, rel=1e-3)
     assert share[9] == pytest.approx(1, rel=1e-3)
     assert share[500] == pytest.approx(0.55)
     assert share[1000] == pytest.approx(0.1)
     assert (np.diff(share[10:]) < 0).all()
-    assert draws.learning_rate_share(settings.changed({"warmup_steps": 0}), 0) == 1
+    assert draws.learning_rate_share(settings.changed({"warmup_steps": 0}), 0, 0.0) == 1

@@ -149,8 +149,8 @@ def test_every_ablation_trains(name: str) -> None:
 def test_loss_falls_when_one_batch_is_learnt_by_heart() -> None:
     trainer = Trainer(SETTINGS.changed({"adversarial_weight": 0.0, "steps": 1000, "quantizer_dropout": 0.0}), ALONE)
     wave = torch.from_numpy(Crops(trainer.settings).batch(0))
-    losses = [float(trainer.train_step(wave)["mel"]) for _ in range(25)]
-    assert losses[-1] < 0.8 * losses[0]
+    losses = [float(trainer.train_step(wave)["mel"]) for _ in range(150)]
+    assert np.mean(losses[-10:]) < 0.7 * losses[0]
 
 
 def test_bfloat16_trains() -> None:

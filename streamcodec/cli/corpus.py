@@ -142,9 +142,10 @@ def info(corpus: Path, verbose: bool) -> None:
 @click.argument("corpus", type=_DIR)
 @click.option("--out", type=_DIR, required=True, help="A new folder for the pack.")
 @click.option("--megabytes", type=click.FloatRange(min=0, min_open=True), required=True, help="Size of the pack.")
-def pack(corpus: Path, out: Path, megabytes: float) -> None:
+@click.option("--kbps", type=click.FloatRange(16, 256), help="Code training shards anew, so that more hours fit.")
+def pack(corpus: Path, out: Path, megabytes: float, kbps: float | None) -> None:
     """Copy a balanced part of CORPUS, at most --megabytes large, for training elsewhere."""
-    pack_corpus(corpus, out, megabytes)
+    pack_corpus(corpus, out, megabytes, kbps)
     _print_report(out, False)
 
 

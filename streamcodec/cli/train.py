@@ -40,6 +40,7 @@ def _parsed(text: str) -> tuple[str, Any]:
 @click.option("--piece-mb", type=click.IntRange(1), default=15, show_default=True, help="Largest piece of the state.")
 @click.option("--save-every", type=float, default=5, show_default=True, metavar="MINUTES", help="Between saves.")
 @click.option("--tensorboard/--no-tensorboard", default=True, show_default=True)
+@click.option("--graph/--no-graph", default=True, show_default=True, help="Record steps as CUDA graphs on one GPU.")
 def command(
     corpus: Path,
     out: Path,
@@ -54,6 +55,7 @@ def command(
     piece_mb: int,
     save_every: float,
     tensorboard: bool,
+    graph: bool,
 ) -> None:
     """Train a model; several GPUs through torchrun.
 
@@ -79,6 +81,7 @@ def command(
         raise ConfigError("--device cuda: torch finds no GPU; use --device cpu")
     if device == "cpu":
         keep_freed_memory()
+    torch.backends.cudnn.benchmark = True
     if threads:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
@@ -104,6 +107,9 @@ def command(
         start.load_arrays(checkpoint.arrays)
     world = World.join(device, os.environ)
     data = Corpus.open(corpus)
+    if world.rank == 0:
+        with click.progressbar(length=len(data.shard_samples), label="decoding shards") as bar:
+            data.fill_cache(lambda _shard: bar.update(1))
     crop = settings.crop_frames * config.hop_samples
     sampler = CropSampler(
         data, "train", crop, settings.batch, settings.seed, augment=settings.augment, balanced=settings.balanced
@@ -133,6 +139,7 @@ def command(
         tensorboard=tensorboard,
         say=click.echo,
         stop_asked=stop.is_set,
+        capture=graph,
     )
     for number, handler in former.items():
         signal.signal(number, handler)

@@ -77,12 +77,12 @@ class EmaCodebook(nn.Module):
         if dist.is_initialized():
             dist.all_reduce(count)
             dist.all_reduce(total)
-        if not bool(torch.isfinite(total).all()):
-            return
+        finite = torch.isfinite(total).all()  # never read on the host, which would wait for the device
         mass = self.uses * self.decay
-        self.uses.copy_(mass + (1 - self.decay) * count)
-        average = (self.vectors * mass[:, None] + (1 - self.decay) * total) / self.uses.clamp_min(1e-5)[:, None]
-        self.vectors.copy_(torch.where(self.uses[:, None] > 1e-5, average, self.vectors))
+        uses = mass + (1 - self.decay) * count
+        average = (self.vectors * mass[:, None] + (1 - self.decay) * total) / uses.clamp_min(1e-5)[:, None]
+        self.uses.copy_(torch.where(finite, uses, self.uses))
+        self.vectors.copy_(torch.where(finite & (uses[:, None] > 1e-5), average, self.vectors))
 
     @torch.no_grad()
     def seed(self, residual: Tensor, only: Tensor) -> None:

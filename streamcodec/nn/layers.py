@@ -82,6 +82,8 @@ class _WeightNormed(nn.Module):
         """The weight to compute with."""
         if self.length is None:
             return self.direction
+        if self.direction.is_cuda and self._dims == tuple(range(self.direction.dim() - 1)):
+            return torch._weight_norm(self.direction, self.length, self.direction.dim() - 1)  # one launch, not six
         norm = (self.direction.square().sum(self._dims, keepdim=True) + _TINY).sqrt()
         return self.direction * (self.length / norm)
 
@@ -138,7 +140,15 @@ class Conv(nn.Module):
             raise AudioError(f"{x.shape[1]} rows; give a multiple of the stride {self.layer.stride}")
 
     def _valid(self, x: Tensor) -> Tensor:
-        """Convolve without padding."""
+        """Convolve without padding; next to the waveform in float32 also under autocast."""
+        kind = x.device.type
+        if 1 not in (self.layer.in_channels, self.layer.out_channels) or not torch.is_autocast_enabled(kind):
+            return self._product(x)
+        with torch.autocast(kind, enabled=False):
+            y = self._product(x.float())
+        return y.to(torch.get_autocast_dtype(kind)) if self.layer.in_channels == 1 else y
+
+    def _product(self, x: Tensor) -> Tensor:
         layer = self.layer
         weight: Tensor = self.weight().to(x.dtype)
         bias = self.bias.to(x.dtype)

@@ -2,8 +2,9 @@
 
 As residual autoencoding does with space-to-channel shortcuts (DC-AE, Chen et al. 2024), but in the weights alone: every
 strided convolution first hands each sample of a block to a channel of its own, the last one takes a cosine transform of
-the frame's samples, the latent keeps the lowest coefficients, and the decoder undoes it in reverse.  All other weights
-keep their random start and are scaled down where they would disturb the path.
+the frame's samples, the latent keeps the lowest coefficients, and the decoder undoes it in reverse.  The waveform is
+amplified on the way in and back on the way out, so that residual units see signals near 1, where Snake bends.  Weights
+that would disturb the path are scaled down; all others keep their random start.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from streamcodec.nn.layers import Conv, ConvTranspose, Residual, Snake, Stack
 from streamcodec.nn.quantizer import FactorizedCodebook, ResidualVQ
 
 _NOISE = 0.02  # of random weights on the path
-_LOG_ALPHA = -2.5  # a Snake that hardly bends
-_QUERY_SCALE = 1.2  # coefficients of speech at -23 dBFS, times this, stay below the constant 1 of the query
+_LOG_ALPHA = -4.5  # a Snake that hardly bends
+_GAIN = 5.0  # of the waveform inside
+_DAMP = 0.2  # of the cosine transform, whose low coefficients would else bend too far
+_QUERY_SCALE = 1.2 / (_GAIN * _DAMP)  # coefficients of speech at -23 dBFS, times all, stay below the query's constant 1
 
 
 def cosine_transform(rows: int, samples: int) -> Tensor:
@@ -33,40 +36,47 @@ def cosine_transform(rows: int, samples: int) -> Tensor:
 @torch.no_grad()
 def pass_through(encoder: Stack, quantizer: ResidualVQ, decoder: Stack) -> None:
     """Set the initial weights of a causal codec's three parts."""
-    _quieten(encoder)
-    _quieten(decoder)
+    for module in (*encoder, *decoder):
+        if isinstance(module, Residual):
+            module.mix.weight.scale(0.25)
+        elif isinstance(module, Snake):
+            module.log_alpha.fill_(_LOG_ALPHA)
     convs = [module for module in encoder if isinstance(module, Conv)]
     ups = [module for module in decoder if isinstance(module, ConvTranspose)]
     ends = [module for module in decoder if isinstance(module, Conv)]
     used, first, downs, last = 1, convs[0], convs[1:-1], convs[-1]
-    _put(first, first.layer.kernel - 1, torch.ones(1, 1))
+    _clear(first, 1)
+    _put(first, first.layer.kernel - 1, torch.full((1, 1), _GAIN))
     for down, up in zip(downs, reversed(ups), strict=True):
         stride, room = down.layer.stride, down.layer.out_channels
         wanted = used * stride
-        mix = torch.eye(wanted) if wanted <= room else cosine_transform(room, wanted)
+        transforms = down is downs[-1]
+        mix = (
+            _DAMP * cosine_transform(min(room, wanted), wanted) if transforms else torch.eye(min(room, wanted), wanted)
+        )
+        _clear(down, mix.shape[0])
+        _clear(up, used)
         for j in range(stride):
             part = mix[:, j * used : (j + 1) * used]  # channels made of sample j's channels
             _put(down, stride + j, part.t())
-            up.weight.direction[: part.shape[0], j, :used] = part
+            up.weight.direction[: part.shape[0], j, :used] = part / _DAMP**2 if transforms else part
         used = min(wanted, room)
     kept = min(used, last.layer.out_channels)
+    _clear(last, kept)
     _put(last, last.layer.kernel - 1, torch.eye(used, kept))
+    _clear(ends[0], used)
     _put(ends[0], ends[0].layer.kernel - 1, torch.eye(kept, used))
-    _put(ends[-1], ends[-1].layer.kernel - 1, torch.ones(1, 1))
+    _clear(ends[-1], 1)
+    _put(ends[-1], ends[-1].layer.kernel - 1, torch.full((1, 1), 1 / _GAIN))
     changed: list[Conv | ConvTranspose] = [*convs, *ups, *ends]
     for conv in changed:
         conv.weight.load(conv.weight.direction)
     _spread(quantizer, kept)
 
 
-def _quieten(stack: Stack) -> None:
-    for module in stack:
-        if isinstance(module, Residual):
-            module.mix.weight.scale(0.25)
-        elif isinstance(module, Snake):
-            module.log_alpha.fill_(_LOG_ALPHA)
-        elif isinstance(module, Conv | ConvTranspose):
-            module.weight.load(module.weight() * _NOISE)
+def _clear(conv: Conv | ConvTranspose, outputs: int) -> None:
+    """Scale down what reaches the first `outputs` channels, which the path will use."""
+    conv.weight.direction[..., :outputs] *= _NOISE
 
 
 def _put(conv: Conv, tap: int, block: Tensor) -> None:

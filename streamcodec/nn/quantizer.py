@@ -142,12 +142,18 @@ class ResidualVQ(nn.Module):
         """Quantise [B, F, latent] with the first `used[b]` codebooks of clip b (all when None).
 
         Quantiser dropout (Zeghidour et al. 2021, section III.C) is drawing `used` at random; losses count the
-        codebooks in use.
+        codebooks in use.  The arithmetic is float32 also under autocast: sixteen bits would choose other codes.
         """
+        with torch.autocast(latent.device.type, enabled=False):
+            return self._forward(latent.float(), used)
+
+    def _forward(self, latent: Tensor, used: Tensor | None) -> Quantized:
         residual, total = latent, torch.zeros_like(latent)
         codes, codebook_loss, commitment_loss = [], latent.new_zeros(()), latent.new_zeros(())
         for k, book in enumerate(self.books):
             part, index, book_loss, commit_loss = book(residual)
+            if not book.learns_by_gradient:
+                part = part.detach()  # so that the commitment of every book, not of the first alone, moves the latent
             residual = residual - part
             if used is not None:
                 on = (used > k).to(latent.dtype)
@@ -157,6 +163,8 @@ class ResidualVQ(nn.Module):
             codes.append(index)
             codebook_loss = codebook_loss + book_loss.mean()
             commitment_loss = commitment_loss + commit_loss.mean()
+        if not all(book.learns_by_gradient for book in self.books):
+            total = total + (latent - latent.detach())
         return Quantized(total, torch.stack(codes, -1), codebook_loss, commitment_loss)
 
     @torch.no_grad()

@@ -52,9 +52,8 @@ def frames_heard(settings: TrainSettings, step: int) -> Tensor:
     return torch.from_numpy(heard)
 
 
-def learning_rate_share(settings: TrainSettings, step: int) -> float:
-    """Linear warm-up, then a cosine down to `final_learning_rate_share`."""
+def learning_rate_share(settings: TrainSettings, step: int, done: float) -> float:
+    """Linear warm-up, then a cosine down to `final_learning_rate_share` when the share `done` of the run reaches 1."""
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    done = min(1.0, step / settings.steps)
     low = settings.final_learning_rate_share
     return warm * (low + (1 - low) * 0.5 * (1 + float(np.cos(np.pi * done))))

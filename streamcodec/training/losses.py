@@ -204,7 +204,7 @@ Features = Sequence[Sequence[Tensor]]
 def feature_matching_loss(made: Features, target: Features) -> Tensor:
     """Sum over discriminators and layers, logits left out, of the mean absolute difference of feature maps."""
     pairs = [
-        functional.l1_loss(got.float(), wanted.detach().float())
+        (got - wanted.detach()).abs().mean(dtype=torch.float32)
         for got_maps, wanted_maps in zip(made, target, strict=True)
         for got, wanted in zip(got_maps[:-1], wanted_maps[:-1], strict=True)
     ]

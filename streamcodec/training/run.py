@@ -125,6 +125,7 @@ def run(
     tensorboard: bool = True,
     say: Callable[[str], None] = print,
     stop_asked: Callable[[], bool] = lambda: False,
+    capture: bool = True,
 ) -> Trainer:
     """Train until `settings.steps`, `time_limit_s` or `stop_asked()`, resuming from what `folder` holds.
 
@@ -133,7 +134,7 @@ def run(
     """
     begun = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(settings, world)
+    trainer = Trainer(settings, world, capture)
     state = load_state(folder)
     best = float("inf")
     if state is not None:
@@ -155,6 +156,8 @@ def run(
     sums: dict[str, Tensor] = {}
     logged, logged_at, saved_at = trainer.step, time.monotonic(), time.monotonic()
     for wave in batches(train, rows, trainer.step, settings.steps, workers):
+        if settings.follow_clock:
+            trainer.clock_share = world.agree((time.monotonic() - begun) / max(time_limit_s, 1e-9))
         for name, term in trainer.train_step(wave).items():
             sums[name] = sums.get(name, torch.zeros_like(term)) + term
         step = trainer.step
@@ -166,7 +169,7 @@ def run(
             numbers |= {"steps_per_s": count / elapsed, "audio_s_per_s": count * seconds_a_step / elapsed}
             log.record("train", step, numbers)
             sums, logged, logged_at = {}, step, time.monotonic()
-        over = _agreed(world, stop_asked() or time.monotonic() - begun > time_limit_s)
+        over = bool(world.agree(float(stop_asked() or time.monotonic() - begun > time_limit_s)))
         if log is not None and (step % settings.validate_steps == 0 or over or step == settings.steps):
             model = trainer.averaged_model()
             scores = validation.score(model, settings)
@@ -184,13 +187,6 @@ def run(
     if log is not None:
         log.close()
     return trainer
-
-
-def _agreed(world: World, over: bool) -> bool:
-    """Whether the first process says that the time is up."""
-    if world.size == 1:
-        return over
-    return bool(world.share(torch.tensor([float(over)], device=world.device)).item())
 
 
 def validation_sampler_shape(sample_rate_hz: int, hop_samples: int) -> tuple[int, int]:

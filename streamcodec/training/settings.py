@@ -45,6 +45,9 @@ class TrainSettings:
         Name of the model's shape in `streamcodec.config.PRESETS`.
     steps : int
         Length of the whole schedule; the learning rate ends at `final_learning_rate_share` of its peak there.
+    follow_clock : bool
+        The schedule ends with the time limit where that comes first, for machines lent by the minute.  Such a run
+        depends on the speed of the machine.
     batch : int
         Crops a step, over all processes.
     crop_frames : int
@@ -94,7 +97,8 @@ class TrainSettings:
     discriminators : tuple of str
         Any of "scale", "period", "stft".
     discriminator_size : str
-        "full", "slim", or "one-core": the slim pair that pays most on one CPU core, whatever `discriminators` names.
+        "full", "half", "slim", or "one-core": the slim pair that pays most on one CPU core, whatever `discriminators`
+        names.
     single_scale_mel : bool
         One mel scale of window 1024 and 80 bands, the ablation of the multi-scale loss.
     freeze_encoder : bool
@@ -109,6 +113,7 @@ class TrainSettings:
 
     preset: str = "tiny-24k"
     steps: int = 100_000
+    follow_clock: bool = False
     batch: int = 8
     crop_frames: int = 40
     learning_rate: float = 5e-4
@@ -159,7 +164,7 @@ class TrainSettings:
         for name, allowed in (
             ("quantizer", QUANTIZERS),
             ("precision", PRECISIONS),
-            ("discriminator_size", ("full", "slim", "one-core")),
+            ("discriminator_size", ("full", "half", "slim", "one-core")),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from streamcodec.config import PRESETS, CodecConfig
 from streamcodec.errors import ConfigError
-from streamcodec.training.discriminators import ONE_CORE, DiscriminatorConfig
+from streamcodec.training.discriminators import ONE_CORE, DiscriminatorConfig, Size
 from streamcodec.training.settings import TrainSettings
 
 
@@ -26,9 +26,10 @@ def discriminator_config(settings: TrainSettings) -> DiscriminatorConfig:
         return ONE_CORE
     chosen = settings.discriminators
     default = DiscriminatorConfig()
+    size: Size = settings.discriminator_size  # type: ignore[assignment]  # settings take no other word
     return DiscriminatorConfig(
         rates=default.rates if "scale" in chosen else (),
         periods=default.periods if "period" in chosen else (),
         windows=default.windows if "stft" in chosen else (),
-        size="slim" if settings.discriminator_size == "slim" else "full",
+        size=size,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from streamcodec.errors import ConfigError
 from streamcodec.nn.model import CodecModel
-from streamcodec.nn.quantizer import Quantized
 from streamcodec.nn.rate_channel import RateChannel
-from streamcodec.training import draws, losses
+from streamcodec.training import draws
+from streamcodec.training.adversarial import play_round
+from streamcodec.training.captured import CapturedStep
 from streamcodec.training.discriminators import Discriminators
+from streamcodec.training.optimizer import Adam
 from streamcodec.training.reconstruction import Reconstruction, loss_weights
 from streamcodec.training.settings import TrainSettings
 from streamcodec.training.shapes import discriminator_config, model_config
@@ -30,11 +33,15 @@ class Trainer:
         What to do.
     world : World
         Where, and with whom.
+    capture : bool
+        On one CUDA device, record a step as a CUDA graph.
 
     Attributes
     ----------
     step : int
         Steps done.
+    clock_share : float
+        Share of the time limit that is over, for schedules that follow it.
     average : dict of str to Tensor
         Moving average of the model's state: what gets validated and shipped.
     uses : Tensor
@@ -43,7 +50,7 @@ class Trainer:
         Latents of the last steps, [rows, latent]: what codes are seeded from.
     """
 
-    def __init__(self, settings: TrainSettings, world: World) -> None:
+    def __init__(self, settings: TrainSettings, world: World, capture: bool = True) -> None:
         if settings.batch % world.size:
             raise ConfigError(f"batch is {settings.batch}; it must be a multiple of the {world.size} processes")
         self.settings = settings
@@ -54,32 +61,39 @@ class Trainer:
         if settings.freeze_encoder:
             self.model.encoder.requires_grad_(False)
             self.model.quantizer.requires_grad_(False).eval()
-        self.optimizer = self._adam(self.model, settings.learning_rate)
+        self.optimizer = Adam(self.model, settings.snake_rate_share)
         self.discriminators: Discriminators | None = None
-        self.discriminator_optimizer: torch.optim.Optimizer | None = None
+        self.discriminator_optimizer: Adam | None = None
         if settings.adversarial:
             self.discriminators = Discriminators(discriminator_config(settings)).to(world.device)
-            self.discriminator_optimizer = self._adam(self.discriminators, settings.discriminator_learning_rate)
+            self.discriminator_optimizer = Adam(self.discriminators, 1.0)
         self._parallel_model = self._parallel(self.model)
-        self._parallel_discriminators = self._parallel(self.discriminators) if self.discriminators else None
+        self._captures = capture and world.device.type == "cuda" and world.size == 1
+        if self._captures:
+            torch.cuda.set_stream(torch.cuda.Stream(world.device))  # nothing can be recorded on the default one
+        self._steps: dict[tuple[bool, bool, bool], Callable[..., Any]] = {}
         self.reconstruction = Reconstruction(settings, self.config.sample_rate_hz).to(world.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self._pairs: tuple[list[Tensor], list[Tensor]] | None = None
         self.uses = torch.zeros(
             self.config.n_codebooks, self.config.codebook_size, dtype=torch.int64, device=world.device
         )
         self.recent = torch.zeros(0, self.config.latent_dim, device=world.device)
         self.channel = RateChannel(self.config.latent_dim).to(world.device)
         self.step = 0
-        self.skipped_steps = 0
+        self.clock_share = 0.0
 
-    def _adam(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
-        learning = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
-        groups = [
-            {"params": [weight for name, weight in learning if name.endswith("log_alpha") == of_snake], "share": share}
-            for of_snake, share in ((False, 1.0), (True, self.settings.snake_rate_share))
-        ]
-        groups = [group for group in groups if group["params"]]
-        return torch.optim.AdamW(groups, lr=rate, betas=(0.8, 0.99), weight_decay=1e-3, fused=True)
+    @property
+    def skipped_steps(self) -> int:
+        """Steps of either side left out because their gradient was not finite."""
+        judges = self.discriminator_optimizer
+        return int(self.optimizer.skipped) + (0 if judges is None else int(judges.skipped))
+
+    @property
+    def done(self) -> float:
+        """Share of the schedule that is over."""
+        share = self.step / self.settings.steps
+        return min(1.0, max(share, self.clock_share) if self.settings.follow_clock else share)
 
     def _parallel(self, module: nn.Module) -> nn.Module:
         if self.world.size == 1:
@@ -88,41 +102,97 @@ class Trainer:
 
     def train_step(self, wave: Tensor) -> dict[str, Tensor]:
         """Learn from this process's rows of the batch of step `self.step`, [rows, T]; return the loss terms."""
-        settings, rows = self.settings, self.world.rows(self.settings.batch)
+        settings, rows, device = self.settings, self.world.rows(self.settings.batch), self.world.device
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
-        wave = wave.to(self.world.device, non_blocking=True)
+        if device.type == "cuda":
+            wave = wave.pin_memory()  # a copy from other memory would wait for the step before
+        wave = wave.to(device, non_blocking=True)
         if 0 < settings.encoder_steps == self.step:
             self._fix_encoder()
         if 0 < self.step == settings.unquantized_steps and not settings.freeze_encoder:
             self._seed_codebooks(torch.ones_like(self.uses, dtype=torch.bool))
-        share = draws.learning_rate_share(settings, self.step)
-        _set_rate(self.optimizer, settings.learning_rate * share)
+        share = draws.learning_rate_share(settings, self.step, self.done)
+        self.optimizer.set_rate(settings.learning_rate * share)
+        if self.discriminator_optimizer is not None:
+            self.discriminator_optimizer.set_rate(settings.discriminator_learning_rate * share)
         used = draws.codebooks_used(settings, self.config.n_codebooks, self.step)[rows.start : rows.stop]
         heard = draws.frames_heard(settings, self.step)[rows.start : rows.stop]
-        channel = self._channel_for(used) if self.step < settings.unquantized_steps else None
         self.model.quantizer.train(not self.encoder_is_fixed)
-        with self._autocast():
-            made, latent, quantized = self._parallel_model(
-                wave,
-                used.to(self.world.device),
-                heard.to(self.world.device),
-                channel=channel,
-                learn_encoder=not self.encoder_is_fixed,
-            )
-        made = made.float()
-        fooling = self._parallel_discriminators is not None and self.step >= settings.adversarial_from_step
-        terms = self._discriminator_step(made.detach(), wave, share) if fooling else {}
-        terms |= self._generator_terms(made, wave, quantized, fooling)
-        weights = loss_weights(settings)
-        total = sum((weights[name] * term for name, term in terms.items() if name in weights), made.new_zeros(()))
-        self.optimizer.zero_grad()
-        torch.autograd.backward(total)
-        terms["gradient"] = self._apply(self.optimizer, self.model, settings.gradient_clip)
-        self._remember(latent.detach().float())
-        self._follow(quantized)
+        terms, latent, codes = self._learner(used)(wave, used.to(device), heard.to(device))
+        terms = {name: term.clone() for name, term in terms.items()}
+        self._remember(latent.float())
+        self._follow(codes)
         self.step += 1
         self._reseed()
-        return {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+        return terms
+
+    def _learner(self, used: Tensor) -> Callable[..., tuple[dict[str, Tensor], Tensor, Tensor | None]]:
+        """What does this step's work on the device: `_learn` for its phase, recorded where that can be."""
+        channel = self._channel_for(used) if self.step < self.settings.unquantized_steps else None
+        fooling = self.discriminators is not None and self.step >= self.settings.adversarial_from_step
+        learn = partial(self._learn, channel=channel, fooling=fooling, fixed=self.encoder_is_fixed)
+        if not self._captures or (channel is not None and self.settings.noisy_channel):
+            return learn
+        phase = channel is None, fooling, self.encoder_is_fixed
+        return self._steps.setdefault(phase, CapturedStep(learn))
+
+    def _learn(
+        self,
+        wave: Tensor,
+        used: Tensor,
+        heard: Tensor,
+        *,
+        channel: Callable[[Tensor], Tensor] | None,
+        fooling: bool,
+        fixed: bool,
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Update both sides once; return the loss terms, the latent and the codes, all without a graph."""
+        settings = self.settings
+        with self._autocast():
+            made, latent, quantized = self._parallel_model(wave, used, heard, channel=channel, learn_encoder=not fixed)
+        made = made.float()
+        terms: dict[str, Tensor] = self.reconstruction(made, wave, self.step)
+        if quantized is not None and not fixed:
+            terms |= {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
+        weights = loss_weights(settings)
+        total = sum((weights[name] * term for name, term in terms.items()), made.new_zeros(()))
+        downhill = total
+        if fooling:
+            judged, wave_gradient = self._play(made.detach(), wave)
+            downhill = total + (made * wave_gradient).sum()
+            total = total + sum(weights[name] * term for name, term in judged.items() if name in weights)
+            terms |= judged
+        self.optimizer.zero_grad()
+        torch.autograd.backward(downhill)
+        terms |= {"gradient": self.optimizer.step(settings.gradient_clip), "total": total}
+        codes = None if quantized is None else quantized.codes
+        return {name: term.detach() for name, term in terms.items()}, latent.detach(), codes
+
+    def _play(self, made: Tensor, wave: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Train the discriminators once; return what they said and the gradient of the generator's side by `made`."""
+        assert self.discriminators is not None
+        assert self.discriminator_optimizer is not None
+        settings = self.settings
+        self.discriminator_optimizer.zero_grad()
+        with self._autocast():
+            found = play_round(
+                self.discriminators,
+                made,
+                wave,
+                adversarial_weight=settings.adversarial_weight,
+                feature_weight=settings.feature_weight,
+            )
+        if self.world.size > 1:
+            for weight in self.discriminators.parameters():
+                if weight.grad is not None:
+                    self.world.sum(weight.grad).div_(self.world.size)
+        self.discriminator_optimizer.step(settings.gradient_clip)
+        terms = {
+            "discriminator": found.discriminator,
+            "adversarial": found.generator,
+            "feature": found.feature_matching,
+        }
+        return terms, found.wave_gradient
 
     def _channel_for(self, used: Tensor) -> Callable[[Tensor], Tensor]:
         """What stands for the quantiser when each clip uses `used` [rows] codebooks."""
@@ -143,69 +213,33 @@ class Trainer:
             value.copy_(self.average[f"encoder.{name}"])
         self.recent = self.recent[:0]
 
-    def _generator_terms(
-        self, made: Tensor, wave: Tensor, quantized: Quantized | None, fooling: bool
-    ) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = self.reconstruction(made, wave, self.step)
-        if quantized is not None and not self.encoder_is_fixed:
-            terms["codebook"] = quantized.codebook_loss
-            terms["commitment"] = quantized.commitment_loss
-        if fooling and self.discriminators is not None:
-            self.discriminators.requires_grad_(False)
-            with self._autocast():
-                judged = self.discriminators(made)
-                with torch.no_grad():
-                    real = self.discriminators(wave)
-            self.discriminators.requires_grad_(True)
-            terms["adversarial"] = losses.generator_loss(judged)
-            terms["feature"] = losses.feature_matching_loss(judged, real)
-        return terms
-
-    def _discriminator_step(self, made: Tensor, wave: Tensor, share: float) -> dict[str, Tensor]:
-        assert self._parallel_discriminators is not None
-        assert self.discriminators is not None
-        assert self.discriminator_optimizer is not None
-        _set_rate(self.discriminator_optimizer, self.settings.discriminator_learning_rate * share)
-        with self._autocast():
-            maps = self._parallel_discriminators(torch.cat([made, wave]))
-        clips = made.shape[0]
-        loss = losses.discriminator_loss(
-            [[level[:clips] for level in one] for one in maps], [[level[clips:] for level in one] for one in maps]
-        )
-        self.discriminator_optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        self._apply(self.discriminator_optimizer, self.discriminators, self.settings.gradient_clip)
-        return {"discriminator": loss}
-
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
-    def _apply(self, optimizer: torch.optim.Optimizer, module: nn.Module, clip: float) -> Tensor:
-        """Step unless the gradient is not finite; return its norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(module.parameters(), clip)
-        if torch.isfinite(norm):
-            optimizer.step()
-        else:
-            self.skipped_steps += 1
-        return norm
-
     @torch.no_grad()
-    def _follow(self, quantized: Quantized | None) -> None:
+    def _follow(self, codes: Tensor | None) -> None:
         """Advance the moving average and the counts of codes."""
         decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
-        state = self.model.state_dict()
-        names = [name for name, value in state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[name] for name in names], [state[name] for name in names], 1 - decay)
-        self.world.sum(self.channel.moments).div_(self.world.size)
-        if quantized is not None:
-            for k, row in enumerate(self.uses):
-                row += torch.bincount(quantized.codes[..., k].flatten(), minlength=row.numel())
+        torch._foreach_lerp_(*self._averaged(), 1 - decay)
+        if self.world.size > 1:
+            self.world.sum(self.channel.moments).div_(self.world.size)
+        if codes is not None:
+            index = codes.flatten(0, 1) + self.uses.shape[1] * torch.arange(len(self.uses), device=codes.device)
+            self.uses.view(-1).index_add_(0, index.flatten(), torch.ones_like(index).flatten())
+
+    def _averaged(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Pairs of a moving average and what it follows."""
+        if self._pairs is None:
+            state = self.model.state_dict()
+            names = [name for name, value in state.items() if value.is_floating_point()]
+            self._pairs = [self.average[name] for name in names], [state[name] for name in names]
+        return self._pairs
 
     def _remember(self, latent: Tensor) -> None:
-        """Keep the latents of all processes, unless some are not finite, for seeding codes."""
+        """Keep the latents of all processes for seeding codes; zeros in place of latents that are not finite."""
         rows = self.world.gather(latent).flatten(0, 1)
-        if bool(torch.isfinite(rows).all()):
-            self.recent = torch.cat([rows, self.recent])[: self.settings.seed_rows]
+        rows = torch.where(torch.isfinite(rows).all(), rows, 0)
+        self.recent = torch.cat([rows, self.recent])[: self.settings.seed_rows]
 
     def _reseed(self) -> None:
         """Replace codes that nobody used since the counts were last cleared."""
@@ -214,7 +248,7 @@ class Trainer:
         if not every or since <= 0 or since % every or self.encoder_is_fixed:
             return
         self.world.sum(self.uses)
-        if self.step <= self.settings.reseed_until * self.settings.steps:
+        if self.done <= self.settings.reseed_until:
             self._seed_codebooks(self.uses == 0)
         self.uses.zero_()
 
@@ -282,6 +316,7 @@ class Trainer:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average = {name: value.to(self.world.device) for name, value in state["average"].items()}
+        self._pairs = None
         self.optimizer.load_state_dict(state["optimizer"])
         self.uses.copy_(state["uses"])
         self.recent = state["recent"].to(self.world.device)
@@ -318,8 +353,4 @@ class Trainer:
                 f"{self.config.to_json()}"
             ) from None
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["share"]
+        self._pairs = None

@@ -57,6 +57,12 @@ class World:
             dist.broadcast(tensor, 0)
         return tensor
 
+    def agree(self, number: float) -> float:
+        """The first process's number."""
+        if self.size == 1:
+            return number
+        return float(self.share(torch.tensor([number], device=self.device)))
+
     def gather(self, tensor: Tensor) -> Tensor:
         """Rows of all processes, in the order of their ranks; every process has as many."""
         if self.size == 1:

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from streamcodec.errors import CorpusError
 from streamcodec.training.corpus.catalogue import CATEGORIES
 from streamcodec.training.corpus.index import index_text, read_json
+from streamcodec.training.corpus.prepare import RATE_HZ
+from streamcodec.training.corpus.shards import write_opus
 from streamcodec.training.corpus.split import unit_hash
 
 HELD_OUT_SHARE = 1 / 3
 """At most this much of a pack is validation and test."""
+
+_CODER_EXCESS = 1.15
+"""What a shard coded anew is expected to take at most, over its bitrate."""
 
 _WEIGHTS = {"speech": 0.5, "music": 0.3, "environment": 0.2}
 
@@ -29,8 +36,11 @@ class _Shard:
     order: tuple[int, float]
 
 
-def pack(corpus: Path, out: Path, megabytes: float) -> dict[str, Any]:
+def pack(corpus: Path, out: Path, megabytes: float, kbps: float | None = None) -> dict[str, Any]:
     """Copy shards of `corpus` to `out`, index included in at most `megabytes` * 1e6 bytes; returns the new index.
+
+    With `kbps`, training shards are coded anew at that bitrate so that more hours fit; validation and test stay as
+    they are, so that scores can be compared.
 
     Raises
     ------
@@ -38,6 +48,9 @@ def pack(corpus: Path, out: Path, megabytes: float) -> dict[str, Any]:
         `corpus` has no index, `out` is not empty, or not even one training shard fits.
     """
     index = read_json(corpus / "index.json")
+    training = {item["shard"] for item in index["items"] if item["split"] == "train"} if kbps else set()
+    for name in training:
+        index["shards"][name]["bytes"] = int(index["shards"][name]["samples"] / RATE_HZ * kbps * 125 * _CODER_EXCESS)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CorpusError(f"{out} is not empty; choose another --out")
     names = choose_shards(index, megabytes * 1e6)
@@ -55,8 +68,12 @@ def pack(corpus: Path, out: Path, megabytes: float) -> dict[str, Any]:
     for name in sorted(names):
         beside = out / "shards" / f"{name}.part"
         try:
-            shutil.copyfile(corpus / "shards" / name, beside)
-        except OSError as error:
+            if kbps and name in training:
+                write_opus(beside, soundfile.read(corpus / "shards" / name, dtype="float32")[0], kbps)
+                index["shards"][name]["bytes"] = beside.stat().st_size
+            else:
+                shutil.copyfile(corpus / "shards" / name, beside)
+        except (OSError, soundfile.LibsndfileError) as error:
             raise CorpusError(f"shard {name} cannot be copied: {error}") from None
         os.replace(beside, out / "shards" / name)
     (out / "index.json").write_text(index_text(packed), encoding="utf-8")

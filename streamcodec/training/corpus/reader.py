@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import MappingProxyType
 
@@ -104,11 +105,13 @@ class Corpus:
         return mapped
 
     def fill_cache(self, on_shard: Callable[[str], None] | None = None) -> None:
-        """Decode every shard that is not in the cache yet."""
-        for shard in self.shard_samples:
-            self._cached(shard)
-            if on_shard is not None:
-                on_shard(shard)
+        """Decode every shard that is not in the cache yet, one a core at a time."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            decoding = {pool.submit(self._cached, shard): shard for shard in self.shard_samples}
+            for done in as_completed(decoding):
+                done.result()
+                if on_shard is not None:
+                    on_shard(decoding[done])
 
     def _cached(self, shard: str) -> Path:
         source = self.root / "shards" / shard

@@ -4,7 +4,7 @@
 slim one for small models; `ONE_CORE` is a choice that a CPU can afford.
 """
 
-from streamcodec.training.discriminators.config import ONE_CORE, DiscriminatorConfig
+from streamcodec.training.discriminators.config import ONE_CORE, DiscriminatorConfig, Size
 from streamcodec.training.discriminators.ensemble import Discriminators
 
-__all__ = ["ONE_CORE", "DiscriminatorConfig", "Discriminators"]
+__all__ = ["ONE_CORE", "DiscriminatorConfig", "Discriminators", "Size"]

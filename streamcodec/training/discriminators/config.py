@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from streamcodec.errors import ConfigError
 
-Size = Literal["full", "slim"]
+Size = Literal["full", "half", "slim"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class DiscriminatorConfig:
         Multi-band complex STFT (Kumar et al. 2023): one each, with this window in samples.
     bands : tuple of pair of float
         Fractions of the spectrum that get convolutions of their own in every STFT discriminator.
-    size : {"full", "slim"}
-        The published widths, or about an eighth.
+    size : {"full", "half", "slim"}
+        The published widths, half of those of the waveform's, or about an eighth of all.
 
     Raises
     ------

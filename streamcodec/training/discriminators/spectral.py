@@ -14,7 +14,7 @@ from streamcodec.training.spectrum import ShortTimeFourier
 
 def _band_stack(size: Size) -> Stack:
     """Convolutions over [frames, bins]; the slim ones halve the bins from the first layer on."""
-    if size == "full":
+    if size != "slim":
         widths, reach, strides = (2, 32, 32, 32, 32), 9, (1, 2, 2, 2)
     else:
         widths, reach, strides = (2, 8, 16, 16, 16), 5, (2, 2, 2, 2)
@@ -34,8 +34,8 @@ class SpectralDiscriminator(nn.Module):
         Window of the transform; the hop is a quarter.
     bands : sequence of pair of float
         Fractions of the spectrum.
-    size : {"full", "slim"}
-        Width.
+    size : {"full", "half", "slim"}
+        Width; "half" is the full one here.
     """
 
     def __init__(self, window_samples: int, bands: Sequence[tuple[float, float]], size: Size) -> None:
@@ -43,7 +43,7 @@ class SpectralDiscriminator(nn.Module):
         self.fourier = ShortTimeFourier(window_samples)
         self.edges = [(int(low * self.fourier.bins), int(high * self.fourier.bins)) for low, high in bands]
         self.bands = nn.ModuleList(_band_stack(size) for _ in bands)
-        self.logits = normed(nn.Conv2d(32 if size == "full" else 16, 1, 3, padding=1))
+        self.logits = normed(nn.Conv2d(16 if size == "slim" else 32, 1, 3, padding=1))
 
     def forward(self, wave: Tensor) -> list[Tensor]:
         """[B, T] to feature maps [B, C, frames, bins], band after band, the last the logits."""

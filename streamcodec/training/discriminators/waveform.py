@@ -17,13 +17,17 @@ from streamcodec.training.discriminators.layers import Stack, normed
 _KERNELS = (15, 41, 41, 41, 41, 5)
 _STRIDES = (1, 4, 4, 4, 4, 1)
 _RATE_WIDTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"full": (1, 16, 64, 256, 1024, 1024, 1024), "slim": (1, 8, 16, 32, 64, 64, 64)}
+    {
+        "full": (1, 16, 64, 256, 1024, 1024, 1024),
+        "half": (1, 8, 32, 128, 512, 512, 512),
+        "slim": (1, 8, 16, 32, 64, 64, 64),
+    }
 )
 _RATE_GROUPS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"full": (1, 4, 16, 64, 256, 1), "slim": (1, 2, 4, 8, 8, 1)}
+    {"full": (1, 4, 16, 64, 256, 1), "half": (1, 4, 16, 64, 128, 1), "slim": (1, 2, 4, 8, 8, 1)}
 )
 _PERIOD_WIDTHS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"full": (1, 32, 128, 512, 1024, 1024), "slim": (1, 8, 16, 32, 64, 64)}
+    {"full": (1, 32, 128, 512, 1024, 1024), "half": (1, 16, 64, 256, 512, 512), "slim": (1, 8, 16, 32, 64, 64)}
 )
 _PERIOD_STRIDES = (3, 3, 3, 3, 1)
 
