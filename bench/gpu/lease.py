@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from streamcodec.bench.gpu import lease, report
+import torch
+
+from streamcodec.bench.gpu import lease, report, training_kernels
 from streamcodec.config import PRESETS
 from streamcodec.errors import StreamcodecError
 
@@ -30,7 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     device = report.require_gpu()
     if given.warm:
-        warm(given.jobs, given.compiled_streams)
+        warm(given.jobs, given.compiled_streams, device)
         return
     kept = lease.Lease(given.seconds, given.out)
     plan = lease.Plan(
@@ -47,13 +50,15 @@ def main() -> None:
     lease.run(plan, kept, device, given.only)
 
 
-def warm(processes: int, compiled_streams: list[int]) -> None:
+def warm(processes: int, compiled_streams: list[int], device: torch.device) -> None:
     jobs = [("ieee", "base-24k", 3), ("tf32x3", "base-24k", 3), ("ieee", "tiny-24k", 3)]
     jobs += [("torch-compile", "base-24k", streams) for streams in compiled_streams]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(lease.warm_up, job, report.require_gpu()) for job in jobs]):
+        futures: dict[Future[Any], str] = {pool.submit(lease.warm_up, job, device): f"{job}" for job in jobs}
+        futures |= {pool.submit(training_kernels.check, case, device): f"{case}" for case in lease.training_cases(48)}
+        for future in as_completed(futures):
             try:
-                print(future.result(), flush=True)
+                print(future.result() or f"{futures[future]}: right", flush=True)
             except Exception:
                 traceback.print_exc()
 

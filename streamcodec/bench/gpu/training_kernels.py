@@ -19,7 +19,7 @@ Call = Callable[..., Tensor]
 TAPS = 7
 ERROR = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 """Largest difference from float64, as a share of the largest value."""
-_CHECK_CLIPS, _CHECK_ROWS = 2, 5000
+_CHECK_CLIPS, _CHECK_ROWS = 16, 4992  # multiples of 16 like what is timed, so that both run the same machine code
 _TORCH_REPEATS = 10
 
 
