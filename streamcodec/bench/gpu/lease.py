@@ -241,9 +241,13 @@ class _State:
         make = report.makers(self.main, self.device, [name])[name]
         streams, step = compile_streams(self.ours), 0
         while streams:
-            ticks = report.ticks_of(make, streams, self.main[0], self.plan.ticks)
-            kept = ticks.p99_ms <= self.main[0].algorithmic_latency_ms
-            record({"what": "final" if kept else "late"} | asdict(ticks))
+            stepper = make(streams)
+            for what, count in (("probe", self.plan.probe_ticks), ("final", self.plan.ticks)):
+                ticks = time_ticks(stepper, self.main[0], count)
+                kept = ticks.p99_ms <= self.main[0].algorithmic_latency_ms
+                record({"what": what if kept else "late"} | asdict(ticks))
+                if not kept:
+                    break
             turn = 1 if kept else -1
             if step and turn != step:
                 return
