@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from small_models import SMALL
 torch = pytest.importorskip("torch", reason="the batched engine needs torch")
 
 from streamcodec.architecture import decoder_layers, encoder_layers, footprint  # noqa: E402
-from streamcodec.bench.gpu import report, timers  # noqa: E402
+from streamcodec.bench.gpu import lease, report, timers, training_kernels  # noqa: E402
 from streamcodec.bench.gpu.ceilings import Ceilings, measure_ceilings  # noqa: E402
 from streamcodec.bench.gpu.contenders import ModelStepper, TorchNetwork, check, time_ticks  # noqa: E402
 from streamcodec.bench.report import half_weights  # noqa: E402
@@ -56,6 +59,14 @@ def test_the_search_stops_at_its_ends() -> None:
     coarse = most_streams(lambda n: tried.append(n) or Ticks(n, 0.1, 0.1 * n), 1, 13.3, 1000, steps_per_octave=1)
     assert coarse.streams == 128
     assert tried == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+
+
+@pytest.mark.parametrize("fits", [0, 1, 37, 700, 3000])
+def test_a_search_that_begins_too_high_comes_down(fits: int) -> None:
+    tried: list[int] = []
+    best = most_streams(lambda n: tried.append(n) or Ticks(n, 1.0, float(n > fits)), 1024, 0.5, 4096)
+    assert fits - max(1, fits // 32) <= best.streams <= fits
+    assert len(set(tried)) == len(tried) <= 20
 
 
 def test_ticks_are_the_time_of_steps_alone() -> None:
@@ -162,8 +173,65 @@ def test_a_median_is_taken_over_every_repeat(monkeypatch: pytest.MonkeyPatch) ->
     assert next(calls) == 9 + 5
 
 
+def small_plan() -> lease.Plan:
+    training = tuple(
+        training_kernels.TrainingCase(kernel, dtype, (2, 50, 8), 3)
+        for kernel in ("snake", "snake_depthwise_snake")
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    return lease.Plan(SMALL, SMALL, ("ieee",), 8, 3, 2, 2, training, copy_bytes=1 << 20, square=64)
+
+
+def test_a_lease_measures_what_matters_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "time_ticks", lambda stepper, config, ticks: Ticks(n := len(stepper.frames), 1.0, n))
+    names = ["ceilings", "engine ieee", "training kernels", "engine torch", "engine of the other model"]
+    lease.run(small_plan(), lease.Lease(600, tmp_path), CPU, names)
+    written = json.loads((tmp_path / "lease.json").read_text())["sections"]
+    assert list(written) == names
+    assert {section["status"] for section in written.values()} == {"done"}
+    for name in ("engine ieee", "engine torch", "engine of the other model"):
+        assert written[name]["rows"][-1] == {"what": "final", "streams": 13, "p50_ms": 1.0, "p99_ms": 13}
+    assert len(written["training kernels"]["rows"]) == 8
+    assert all(row["copy_share"] > 0 for row in written["training kernels"]["rows"])
+
+
+def test_a_section_that_fails_or_takes_too_long_costs_itself_alone(tmp_path: Path) -> None:
+    kept = lease.Lease(600, tmp_path)
+
+    def fails(record: Callable[[Any], None]) -> None:
+        record({"streams": 1})
+        raise ValueError("too many")
+
+    def sleeps(record: Callable[[Any], None]) -> None:
+        record(2)
+        time.sleep(60)
+
+    kept.run("fails", 10, fails)
+    kept.run("sleeps", 0.1, sleeps)
+    kept.run("works", 10, lambda record: record(3))
+    lease.Lease(0, tmp_path / "over").run("late", 10, lambda record: record(4))
+    written = json.loads((tmp_path / "lease.json").read_text())["sections"]
+    assert [section["rows"] for section in written.values()] == [[{"streams": 1}], [2], [3]]
+    assert written["fails"]["status"] == "failed: too many"
+    assert "ValueError: too many" in written["fails"]["traceback"]
+    assert written["sleeps"]["status"] == "out of time after 0 s"
+    assert written["works"]["status"] == "done"
+    late = json.loads((tmp_path / "over" / "lease.json").read_text())["sections"]["late"]
+    assert (late["status"], late["rows"]) == ("skipped", [])
+
+
+def test_a_wrong_training_operation_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_kernels.fused, "snake", lambda x, alpha: x * alpha)
+    with pytest.raises(BackendError, match=r"snake.* is wrong: .*nothing is reported"):
+        training_kernels.check(small_plan().training[0], CPU)
+
+
+def test_the_compiler_is_given_powers_of_two() -> None:
+    assert [lease.compile_streams(ours) for ours in (0, 7, 8, 4095, 4096, 5000)] == [1, 1, 2, 512, 1024, 1024]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize("script", ["engine.py", "kernels.py"])
+@pytest.mark.parametrize("script", ["engine.py", "kernels.py", "lease.py"])
 def test_without_a_gpu_there_is_one_clear_error(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [script])
     with pytest.raises(SystemExit) as exit_:

@@ -33,7 +33,7 @@ def most_streams(
     measure : callable
         Times so many streams.
     first, most : int
-        Where to begin, and what not to exceed; doubled in between while the deadline is kept.
+        Where to begin, and what not to exceed; doubled while the deadline is kept, and halved until it is.
     deadline_ms : float
         Time of one tick.
     steps_per_octave : int
@@ -42,12 +42,17 @@ def most_streams(
     Returns
     -------
     Ticks
-        Of the largest number; where not even `first` keeps the deadline, its times and 0 streams.
+        Of the largest number; where not even one stream keeps the deadline, its times and 0 streams.
     """
     best = measure(first)
-    if best.p99_ms > deadline_ms:
-        return replace(best, streams=0)
     high = best.streams
+    if best.p99_ms > deadline_ms:
+        while best.p99_ms > deadline_ms:
+            if best.streams == 1:
+                return replace(best, streams=0)
+            high = best.streams
+            best = measure(high // 2)
+        most = high
     while high < most:
         high = min(2 * high, most)
         tried = measure(high)

@@ -1,6 +1,7 @@
 """Triton: every program walks along time with the last seven rows in registers.
 
-So each value is read once, Snake is computed once a value, and v is never stored: backward computes it again from x.
+While it computes a row, the next one is on its way.  Each value is read once, Snake is computed once a value, and v is
+never stored: backward computes it again from x.
 A lane is one phase of the dilation in one stretch of `steps` * dilation rows; neighbouring lanes read neighbouring
 rows.  A stretch starts with the six (backward: twelve) rows that its neighbour reads too.
 
@@ -96,12 +97,15 @@ def forward_kernel(
     u4 = snake_value(_row(x_ptr, clip, start - 3 * dilation, always, channel, batch, rows, channels), a, inverse_a)
     u5 = snake_value(_row(x_ptr, clip, start - 2 * dilation, always, channel, batch, rows, channels), a, inverse_a)
     u6 = snake_value(_row(x_ptr, clip, start - dilation, always, channel, batch, rows, channels), a, inverse_a)
+    x = _row(x_ptr, clip, start, always, channel, batch, rows, channels)
     for i in range(steps):
         row = start + i * dilation
+        following = _row(x_ptr, clip, row + dilation, always, channel, batch, rows, channels)  # arrives meanwhile
         u0, u1, u2, u3, u4, u5 = u1, u2, u3, u4, u5, u6
-        u6 = snake_value(_row(x_ptr, clip, row, always, channel, batch, rows, channels), a, inverse_a)
+        u6 = snake_value(x, a, inverse_a)
         v = bias + w0 * u0 + w1 * u1 + w2 * u2 + w3 * u3 + w4 * u4 + w5 * u5 + w6 * u6
         _store_row(y_ptr, snake_value(v, b, inverse_b), clip, row, always, channel, batch, rows, channels)
+        x = following
 
 
 @triton.jit
@@ -144,19 +148,22 @@ def backward_kernel(
     g1, g2, g3, g4, g5, g6 = zero, zero, zero, zero, zero, zero
     by_a, by_b, by_bias = zero, zero, zero
     by_w0, by_w1, by_w2, by_w3, by_w4, by_w5, by_w6 = zero, zero, zero, zero, zero, zero, zero
+    newest = _row(x_ptr, clip, start, always, channel, batch, rows, channels)
+    grad = _row(grad_y_ptr, clip, start, always, channel, batch, rows, channels)
     for i in range(steps + 6):
         ahead = start + i * dilation
         row = ahead - 6 * dilation
+        own = always & (i >= 6)
+        x = _row(x_ptr, clip, row, own, channel, batch, rows, channels)
+        next_x = _row(x_ptr, clip, ahead + dilation, always, channel, batch, rows, channels)  # arrive meanwhile
+        next_grad = _row(grad_y_ptr, clip, ahead + dilation, always, channel, batch, rows, channels)
         u0, u1, u2, u3, u4, u5 = u1, u2, u3, u4, u5, u6
         g0, g1, g2, g3, g4, g5 = g1, g2, g3, g4, g5, g6
-        u6 = snake_value(_row(x_ptr, clip, ahead, always, channel, batch, rows, channels), a, inverse_a)
+        u6 = snake_value(newest, a, inverse_a)
         v = bias + w0 * u0 + w1 * u1 + w2 * u2 + w3 * u3 + w4 * u4 + w5 * u5 + w6 * u6
-        grad = _row(grad_y_ptr, clip, ahead, always, channel, batch, rows, channels)
         slope, slope_b = snake_slopes(v, b, inverse_b)
         g6 = grad * slope
         by_b += tl.where(i < steps, grad * slope_b, 0.0)
-        own = always & (i >= 6)
-        x = _row(x_ptr, clip, row, own, channel, batch, rows, channels)
         slope, slope_a = snake_slopes(x, a, inverse_a)
         u = tl.where(own[:, None], u0, 0.0)
         by_w6 += g0 * u
@@ -170,6 +177,7 @@ def backward_kernel(
         grad_u = g0 * w6 + g1 * w5 + g2 * w4 + g3 * w3 + g4 * w2 + g5 * w1 + g6 * w0
         by_a += grad_u * slope_a
         _store_row(grad_x_ptr, grad_u * slope, clip, row, own, channel, batch, rows, channels)
+        newest, grad = next_x, next_grad
     mine = sums_ptr + tl.program_id(0).to(tl.int64) * (10 * channels)
     _store_sum(mine, 0, by_a, channel, channels)
     _store_sum(mine, 1, by_w0, channel, channels)

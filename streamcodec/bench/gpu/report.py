@@ -139,13 +139,18 @@ def search(
 
     def measure(streams: int) -> Ticks:
         progress(streams)
-        gc.collect()  # the tensors of the number before
-        try:
-            return time_ticks(make(streams), config, ticks)
-        except torch.OutOfMemoryError:
-            return Ticks(streams, float("inf"), float("inf"))
+        return ticks_of(make, streams, config, ticks)
 
     return most_streams(measure, 1, config.algorithmic_latency_ms, most, steps_per_octave)
+
+
+def ticks_of(make: Callable[[int], Stepper], streams: int, config: CodecConfig, ticks: int) -> Ticks:
+    """Time so many streams; infinite where they do not fit the card's memory."""
+    gc.collect()  # the tensors of the number before
+    try:
+        return time_ticks(make(streams), config, ticks)
+    except torch.OutOfMemoryError:
+        return Ticks(streams, float("inf"), float("inf"))
 
 
 def _tell(progress: Progress, what: str, streams: int) -> None:

@@ -15,17 +15,18 @@ _WARM_UP_RUNS = 5
 def median_ms(call: Callable[[], object], device: torch.device, repeats: int = 50) -> float:
     """Median time of `call` on the device, its inputs not in the device's cache.
 
-    On CUDA between two events; while the device clears the cache before the first, the host queues what follows, so a
-    launch counts only where it takes longer than that.
+    On CUDA between two events; while the device fills the cache before the first, the host queues what follows, so a
+    launch counts only where it takes longer than that.  The cache is filled by reading: lines that were written would
+    have to be written back in the time of `call`.
     """
     for _ in range(_WARM_UP_RUNS):
         call()
     if device.type == "cpu":
         return float(np.median([_host_ms(call) for _ in range(repeats)]))
-    flush = torch.empty(_FLUSH_BYTES, dtype=torch.uint8, device=device)
+    flush = torch.zeros(_FLUSH_BYTES // 4, device=device)
     pairs = []
     for _ in range(repeats):
-        flush.zero_()
+        flush.sum()
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         call()
