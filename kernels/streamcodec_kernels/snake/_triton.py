@@ -129,8 +129,7 @@ def backward_kernel(
     )
 
 
-# x is restored between trials, for it may be the output too
-_tuned_forward = triton.autotune(configs=FORWARD_CONFIGS, key=["channels"], restore_value=["x_ptr"])(forward_kernel)
+_tuned_forward = triton.autotune(configs=FORWARD_CONFIGS, key=["channels"])(forward_kernel)
 
 
 def snake(x: Tensor, alpha: Tensor, out: Tensor) -> None:
@@ -143,9 +142,9 @@ def snake(x: Tensor, alpha: Tensor, out: Tensor) -> None:
     def grid(meta: dict[str, int]) -> tuple[int, int]:
         return triton.cdiv(rows, meta["tile"] // block), triton.cdiv(channels, block)
 
-    if x.is_cuda:
+    if x.is_cuda and x.data_ptr() != out.data_ptr():  # trials in place would apply it again and again
         _tuned_forward[grid](x, alpha, out, rows, channels=channels, block_c=block, enable_fp_fusion=True)
-    else:  # the interpreter has no clock to tune by
+    else:  # nor has the interpreter a clock to tune by
         forward_kernel[grid](x, alpha, out, rows, channels=channels, block_c=block, tile=1024)
 
 
