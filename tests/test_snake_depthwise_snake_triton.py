@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from cubins import TARGETS, assert_fits, usage  # noqa: E402
+from cubins import TARGETS, assert_fits, compiled, loop_variables, usage  # noqa: E402
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -25,11 +25,16 @@ def test_every_configuration_compiles_without_spills(capability: int, pointer: s
     for channels, steps in ((32, _triton.LONG_STEPS), (256, _triton.SHORT_STEPS)):
         block = _triton.channel_block(channels)
         constants = {"channels": channels, "block_c": block, "tile_lanes": _triton.TILE // block, "steps": steps}
-        for kernel in (_triton.forward_kernel, _triton.backward_kernel):
+        for kernel, warps, carried in (
+            (_triton.forward_kernel, _triton.FORWARD_WARPS, 7),
+            (_triton.backward_kernel, _triton.BACKWARD_WARPS, 24),
+        ):
             arguments = {name: type_ for name, type_ in types.items() if name in kernel.arg_names}
-            found = usage(kernel, arguments, constants, capability, _triton.WARPS, tmp_path)
+            found = usage(kernel, arguments, constants, capability, warps, tmp_path)
             assert_fits(found, capability)
-            assert found.registers <= 96  # five programs of four warps on a multiprocessor
+            assert 65_536 // (found.registers * 32 * warps) * warps >= 20  # warps on a multiprocessor
+            # rows, sums and loads: the compiler has merged none
+            assert loop_variables(compiled(kernel, arguments, constants, capability, warps)) == [carried]
 
 
 @no_gpu
