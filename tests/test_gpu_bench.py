@@ -19,7 +19,7 @@ from small_models import SMALL
 torch = pytest.importorskip("torch", reason="the batched engine needs torch")
 
 from streamcodec.architecture import decoder_layers, encoder_layers, footprint  # noqa: E402
-from streamcodec.bench.gpu import lease, report, timers, training_kernels  # noqa: E402
+from streamcodec.bench.gpu import report, timebox, timers, training_kernels  # noqa: E402
 from streamcodec.bench.gpu.ceilings import Ceilings, measure_ceilings  # noqa: E402
 from streamcodec.bench.gpu.contenders import ModelStepper, TorchNetwork, check, time_ticks  # noqa: E402
 from streamcodec.bench.report import half_weights  # noqa: E402
@@ -173,20 +173,20 @@ def test_a_median_is_taken_over_every_repeat(monkeypatch: pytest.MonkeyPatch) ->
     assert next(calls) == 9 + 5
 
 
-def small_plan() -> lease.Plan:
+def small_plan() -> timebox.Plan:
     training = tuple(
         training_kernels.TrainingCase(kernel, dtype, (2, 50, 8), 3)
         for kernel in ("snake", "snake_depthwise_snake")
         for dtype in (torch.float32, torch.bfloat16)
     )
-    return lease.Plan(SMALL, SMALL, ("ieee",), 8, 3, 2, 2, training, copy_bytes=1 << 20, square=64)
+    return timebox.Plan(SMALL, SMALL, ("ieee",), 8, 3, 2, 2, training, copy_bytes=1 << 20, square=64)
 
 
-def test_a_lease_measures_what_matters_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timebox_measures_what_matters_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "time_ticks", lambda stepper, config, ticks: Ticks(n := len(stepper.frames), 1.0, n))
     names = ["ceilings", "engine ieee", "training kernels", "engine torch", "engine of the other model"]
-    lease.run(small_plan(), lease.Lease(600, tmp_path), CPU, names)
-    written = json.loads((tmp_path / "lease.json").read_text())["sections"]
+    timebox.run(small_plan(), timebox.Timebox(600, tmp_path), CPU, names)
+    written = json.loads((tmp_path / "timebox.json").read_text())["sections"]
     assert list(written) == names
     assert {section["status"] for section in written.values()} == {"done"}
     for name in ("engine ieee", "engine torch", "engine of the other model"):
@@ -196,7 +196,7 @@ def test_a_lease_measures_what_matters_first(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_section_that_fails_or_takes_too_long_costs_itself_alone(tmp_path: Path) -> None:
-    kept = lease.Lease(600, tmp_path)
+    kept = timebox.Timebox(600, tmp_path)
 
     def fails(record: Callable[[Any], None]) -> None:
         record({"streams": 1})
@@ -209,14 +209,14 @@ def test_a_section_that_fails_or_takes_too_long_costs_itself_alone(tmp_path: Pat
     kept.run("fails", 10, fails)
     kept.run("sleeps", 0.1, sleeps)
     kept.run("works", 10, lambda record: record(3))
-    lease.Lease(0, tmp_path / "over").run("late", 10, lambda record: record(4))
-    written = json.loads((tmp_path / "lease.json").read_text())["sections"]
+    timebox.Timebox(0, tmp_path / "over").run("late", 10, lambda record: record(4))
+    written = json.loads((tmp_path / "timebox.json").read_text())["sections"]
     assert [section["rows"] for section in written.values()] == [[{"streams": 1}], [2], [3]]
     assert written["fails"]["status"] == "failed: too many"
     assert "ValueError: too many" in written["fails"]["traceback"]
     assert written["sleeps"]["status"] == "out of time after 0 s"
     assert written["works"]["status"] == "done"
-    late = json.loads((tmp_path / "over" / "lease.json").read_text())["sections"]["late"]
+    late = json.loads((tmp_path / "over" / "timebox.json").read_text())["sections"]["late"]
     assert (late["status"], late["rows"]) == ("skipped", [])
 
 
@@ -227,11 +227,11 @@ def test_a_wrong_training_operation_is_not_reported(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_compiler_is_given_powers_of_two() -> None:
-    assert [lease.compile_streams(ours) for ours in (0, 7, 8, 4095, 4096, 5000)] == [1, 1, 2, 512, 1024, 1024]
+    assert [timebox.compile_streams(ours) for ours in (0, 7, 8, 4095, 4096, 5000)] == [1, 1, 2, 512, 1024, 1024]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize("script", ["engine.py", "kernels.py", "lease.py"])
+@pytest.mark.parametrize("script", ["engine.py", "kernels.py", "timebox.py"])
 def test_without_a_gpu_there_is_one_clear_error(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [script])
     with pytest.raises(SystemExit) as exit_:

@@ -14,13 +14,12 @@ from streamcodec.errors import ConfigError
 from streamcodec.nn.model import CodecModel
 from streamcodec.nn.rate_channel import RateChannel
 from streamcodec.training import draws
-from streamcodec.training.adversarial import play_round
 from streamcodec.training.captured import CapturedStep
-from streamcodec.training.discriminators import Discriminators
+from streamcodec.training.opponent import Opponent
 from streamcodec.training.optimizer import Adam
 from streamcodec.training.reconstruction import Reconstruction, loss_weights
 from streamcodec.training.settings import TrainSettings
-from streamcodec.training.shapes import discriminator_config, model_config
+from streamcodec.training.shapes import model_config
 from streamcodec.training.world import World
 
 
@@ -62,11 +61,7 @@ class Trainer:
             self.model.encoder.requires_grad_(False)
             self.model.quantizer.requires_grad_(False).eval()
         self.optimizer = Adam(self.model, settings.snake_rate_share)
-        self.discriminators: Discriminators | None = None
-        self.discriminator_optimizer: Adam | None = None
-        if settings.adversarial:
-            self.discriminators = Discriminators(discriminator_config(settings)).to(world.device)
-            self.discriminator_optimizer = Adam(self.discriminators, 1.0)
+        self.opponent = Opponent(settings, world) if settings.adversarial else None
         self._parallel_model = self._parallel(self.model)
         self._captures = capture and world.device.type == "cuda" and world.size == 1
         if self._captures:
@@ -86,8 +81,7 @@ class Trainer:
     @property
     def skipped_steps(self) -> int:
         """Steps of either side left out because their gradient was not finite."""
-        judges = self.discriminator_optimizer
-        return int(self.optimizer.skipped) + (0 if judges is None else int(judges.skipped))
+        return int(self.optimizer.skipped) + (0 if self.opponent is None else int(self.opponent.skipped))
 
     @property
     def done(self) -> float:
@@ -113,8 +107,8 @@ class Trainer:
             self._seed_codebooks(torch.ones_like(self.uses, dtype=torch.bool))
         share = draws.learning_rate_share(settings, self.step, self.done)
         self.optimizer.set_rate(settings.learning_rate * share)
-        if self.discriminator_optimizer is not None:
-            self.discriminator_optimizer.set_rate(settings.discriminator_learning_rate * share)
+        if self.opponent is not None:
+            self.opponent.set_rate(share)
         used = draws.codebooks_used(settings, self.config.n_codebooks, self.step)[rows.start : rows.stop]
         heard = draws.frames_heard(settings, self.step)[rows.start : rows.stop]
         self.model.quantizer.train(not self.encoder_is_fixed)
@@ -129,11 +123,11 @@ class Trainer:
     def _learner(self, used: Tensor) -> Callable[..., tuple[dict[str, Tensor], Tensor, Tensor | None]]:
         """What does this step's work on the device: `_learn` for its phase, recorded where that can be."""
         channel = self._channel_for(used) if self.step < self.settings.unquantized_steps else None
-        fooling = self.discriminators is not None and self.step >= self.settings.adversarial_from_step
-        learn = partial(self._learn, channel=channel, fooling=fooling, fixed=self.encoder_is_fixed)
+        opponent = self.opponent if self.step >= self.settings.adversarial_from_step else None
+        learn = partial(self._learn, channel=channel, opponent=opponent, fixed=self.encoder_is_fixed)
         if not self._captures or (channel is not None and self.settings.noisy_channel):
             return learn
-        phase = channel is None, fooling, self.encoder_is_fixed
+        phase = channel is None, opponent is not None, self.encoder_is_fixed
         return self._steps.setdefault(phase, CapturedStep(learn))
 
     def _learn(
@@ -143,12 +137,12 @@ class Trainer:
         heard: Tensor,
         *,
         channel: Callable[[Tensor], Tensor] | None,
-        fooling: bool,
+        opponent: Opponent | None,
         fixed: bool,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
         """Update both sides once; return the loss terms, the latent and the codes, all without a graph."""
         settings = self.settings
-        with self._autocast():
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             made, latent, quantized = self._parallel_model(wave, used, heard, channel=channel, learn_encoder=not fixed)
         made = made.float()
         terms: dict[str, Tensor] = self.reconstruction(made, wave, self.step)
@@ -157,8 +151,8 @@ class Trainer:
         weights = loss_weights(settings)
         total = sum((weights[name] * term for name, term in terms.items()), made.new_zeros(()))
         downhill = total
-        if fooling:
-            judged, wave_gradient = self._play(made.detach(), wave)
+        if opponent is not None:
+            judged, wave_gradient = opponent.play(made.detach(), wave)
             downhill = total + (made * wave_gradient).sum()
             total = total + sum(weights[name] * term for name, term in judged.items() if name in weights)
             terms |= judged
@@ -167,32 +161,6 @@ class Trainer:
         terms |= {"gradient": self.optimizer.step(settings.gradient_clip), "total": total}
         codes = None if quantized is None else quantized.codes
         return {name: term.detach() for name, term in terms.items()}, latent.detach(), codes
-
-    def _play(self, made: Tensor, wave: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Train the discriminators once; return what they said and the gradient of the generator's side by `made`."""
-        assert self.discriminators is not None
-        assert self.discriminator_optimizer is not None
-        settings = self.settings
-        self.discriminator_optimizer.zero_grad()
-        with self._autocast():
-            found = play_round(
-                self.discriminators,
-                made,
-                wave,
-                adversarial_weight=settings.adversarial_weight,
-                feature_weight=settings.feature_weight,
-            )
-        if self.world.size > 1:
-            for weight in self.discriminators.parameters():
-                if weight.grad is not None:
-                    self.world.sum(weight.grad).div_(self.world.size)
-        self.discriminator_optimizer.step(settings.gradient_clip)
-        terms = {
-            "discriminator": found.discriminator,
-            "adversarial": found.generator,
-            "feature": found.feature_matching,
-        }
-        return terms, found.wave_gradient
 
     def _channel_for(self, used: Tensor) -> Callable[[Tensor], Tensor]:
         """What stands for the quantiser when each clip uses `used` [rows] codebooks."""
@@ -212,9 +180,6 @@ class Trainer:
         for name, value in self.model.encoder.state_dict().items():
             value.copy_(self.average[f"encoder.{name}"])
         self.recent = self.recent[:0]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
     @torch.no_grad()
     def _follow(self, codes: Tensor | None) -> None:
@@ -291,10 +256,7 @@ class Trainer:
             "recent": self.recent,
             "channel": self.channel.state_dict(),
         }
-        if self.discriminators is not None and self.discriminator_optimizer is not None:
-            state["discriminators"] = self.discriminators.state_dict()
-            state["discriminator_optimizer"] = self.discriminator_optimizer.state_dict()
-        return state
+        return state | (self.opponent.state() if self.opponent else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`; discriminators that it lacks start fresh.
@@ -321,9 +283,8 @@ class Trainer:
         self.uses.copy_(state["uses"])
         self.recent = state["recent"].to(self.world.device)
         self.channel.load_state_dict(state["channel"])
-        if self.discriminators is not None and self.discriminator_optimizer is not None and "discriminators" in state:
-            self.discriminators.load_state_dict(state["discriminators"])
-            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        if self.opponent is not None:
+            self.opponent.load_state(state)
 
     def load_model(self, model: CodecModel) -> None:
         """Start from another model's weights, with fresh optimisers.

@@ -88,8 +88,8 @@ def training_cases(batch: int) -> tuple[TrainingCase, ...]:
     return tuple(found)
 
 
-class Lease:
-    """Runs sections one after the other and keeps `folder`/lease.json up to date.
+class Timebox:
+    """Runs sections one after the other and keeps `folder`/timebox.json up to date.
 
     Parameters
     ----------
@@ -100,13 +100,13 @@ class Lease:
     """
 
     def __init__(self, seconds: float, folder: Path) -> None:
-        self.path = folder / "lease.json"
+        self.path = folder / "timebox.json"
         self.results: dict[str, Any] = {"sections": {}}
         self._begin, self._seconds = time.monotonic(), seconds
         folder.mkdir(parents=True, exist_ok=True)
 
     def left_s(self) -> float:
-        """Seconds of the lease that remain."""
+        """Seconds of the timebox that remain."""
         return self._begin + self._seconds - time.monotonic()
 
     def write(self, **facts: Any) -> None:
@@ -184,11 +184,11 @@ def most_streams(
     return found
 
 
-def run(plan: Plan, lease: Lease, device: torch.device, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure everything that fits the lease, or the sections that `only` names."""
+def run(plan: Plan, timebox: Timebox, device: torch.device, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure everything that fits the timebox, or the sections that `only` names."""
     main, other = ((config, half_weights(config)) for config in (plan.main, plan.other))
     state = _State(plan, device, main, other)
-    unit = lease.left_s() / 100
+    unit = timebox.left_s() / 100
     sections: list[tuple[str, float, Callable[[Callable[[Any], None]], None]]] = [("ceilings", 10, state.ceilings)]
     sections += [
         (f"engine {precision}", 25, functools.partial(state.engine, main, precision)) for precision in plan.precisions
@@ -204,8 +204,8 @@ def run(plan: Plan, lease: Lease, device: torch.device, only: Sequence[str] = ()
     ]
     for name, share, section in sections:
         if not only or name in only:
-            lease.run(name, share * unit, section)
-    return lease.results
+            timebox.run(name, share * unit, section)
+    return timebox.results
 
 
 class _State:
