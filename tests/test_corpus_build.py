@@ -314,6 +314,28 @@ def test_command_builds_reports_and_packs(tmp_path, jobs):
     assert json.loads((tmp_path / "small" / "index.json").read_text())["items"]
 
 
+def test_pack_codes_training_shards_anew_and_leaves_the_others(tmp_path):
+    out, small = tmp_path / "out", tmp_path / "small"
+    build(out, folder_of_voices(tmp_path / "mine"))
+    result = CliRunner().invoke(
+        command, ["pack", str(out), "--out", str(small), "--megabytes", "5", "--kbps", "24", "--held-out", "0.1"]
+    )
+    assert result.exit_code == 0, result.output
+    whole, packed = Corpus.open(out), Corpus.open(small)
+    assert packed.items
+    sizes = json.loads((small / "index.json").read_text())["shards"]
+    for shard, entry in sizes.items():
+        before, after = (folder / "shards" / shard for folder in (out, small))
+        assert entry["bytes"] == after.stat().st_size
+        if any(item.split == "train" for item in packed.items if item.shard == shard):
+            assert after.stat().st_size < 0.7 * before.stat().st_size
+        else:
+            assert after.read_bytes() == before.read_bytes()
+    for item in packed.select("train"):
+        twin = next(other for other in whole.items if (other.group, other.path) == (item.group, item.path))
+        assert np.corrcoef(packed.audio(item), whole.audio(twin))[0, 1] > 0.9
+
+
 def test_command_refuses_half_an_order(tmp_path):
     result = CliRunner().invoke(command, ["build", "--out", str(tmp_path / "o"), "--from-folder", str(tmp_path)])
     assert result.exit_code == 2

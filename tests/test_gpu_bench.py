@@ -231,7 +231,7 @@ def test_the_compiler_is_given_powers_of_two() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize("script", ["engine.py", "kernels.py", "timebox.py"])
+@pytest.mark.parametrize("script", ["engine.py", "kernels.py", "timebox.py", "training_step.py"])
 def test_without_a_gpu_there_is_one_clear_error(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [script])
     with pytest.raises(SystemExit) as exit_:

@@ -23,6 +23,7 @@ from streamcodec.training.corpus.build import (
 from streamcodec.training.corpus.catalogue import CATEGORIES, Package, choose_packages
 from streamcodec.training.corpus.download import fetch_package
 from streamcodec.training.corpus.index import read_json, write_index
+from streamcodec.training.corpus.pack import HELD_OUT_SHARE
 from streamcodec.training.corpus.pack import pack as pack_corpus
 from streamcodec.training.corpus.reader import Corpus
 from streamcodec.training.corpus.report import COLUMNS, summarise
@@ -143,9 +144,12 @@ def info(corpus: Path, verbose: bool) -> None:
 @click.option("--out", type=_DIR, required=True, help="A new folder for the pack.")
 @click.option("--megabytes", type=click.FloatRange(min=0, min_open=True), required=True, help="Size of the pack.")
 @click.option("--kbps", type=click.FloatRange(16, 256), help="Code training shards anew, so that more hours fit.")
-def pack(corpus: Path, out: Path, megabytes: float, kbps: float | None) -> None:
+@click.option(
+    "--held-out", type=click.FloatRange(0, 1), default=HELD_OUT_SHARE, help="Most of it for validation and test."
+)
+def pack(corpus: Path, out: Path, megabytes: float, kbps: float | None, held_out: float) -> None:
     """Copy a balanced part of CORPUS, at most --megabytes large, for training elsewhere."""
-    pack_corpus(corpus, out, megabytes, kbps)
+    pack_corpus(corpus, out, megabytes, kbps, held_out)
     _print_report(out, False)
 
 

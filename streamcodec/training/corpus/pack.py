@@ -19,7 +19,7 @@ from streamcodec.training.corpus.shards import write_opus
 from streamcodec.training.corpus.split import unit_hash
 
 HELD_OUT_SHARE = 1 / 3
-"""At most this much of a pack is validation and test."""
+"""At most this much of a pack is validation and test, unless told otherwise."""
 
 _CODER_EXCESS = 1.15
 """What a shard coded anew is expected to take at most, over its bitrate."""
@@ -36,7 +36,9 @@ class _Shard:
     order: tuple[int, float]
 
 
-def pack(corpus: Path, out: Path, megabytes: float, kbps: float | None = None) -> dict[str, Any]:
+def pack(
+    corpus: Path, out: Path, megabytes: float, kbps: float | None = None, held_out_share: float = HELD_OUT_SHARE
+) -> dict[str, Any]:
     """Copy shards of `corpus` to `out`, index included in at most `megabytes` * 1e6 bytes; returns the new index.
 
     With `kbps`, training shards are coded anew at that bitrate so that more hours fit; validation and test stay as
@@ -53,7 +55,7 @@ def pack(corpus: Path, out: Path, megabytes: float, kbps: float | None = None) -
         index["shards"][name]["bytes"] = int(index["shards"][name]["samples"] / RATE_HZ * kbps * 125 * _CODER_EXCESS)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CorpusError(f"{out} is not empty; choose another --out")
-    names = choose_shards(index, megabytes * 1e6)
+    names = choose_shards(index, megabytes * 1e6, held_out_share)
     items = [item for item in index["items"] if item["shard"] in names]
     groups = {item["group"] for item in items}
     packed = {
@@ -80,11 +82,11 @@ def pack(corpus: Path, out: Path, megabytes: float, kbps: float | None = None) -
     return packed
 
 
-def choose_shards(index: dict[str, Any], budget_bytes: float) -> set[str]:
+def choose_shards(index: dict[str, Any], budget_bytes: float, held_out_share: float = HELD_OUT_SHARE) -> set[str]:
     """Names of the shards to take: validation and test, then training by weight of category, then what else fits."""
     shards = _shards(index)
     budget = budget_bytes - 1000
-    held = _fill([s for s in shards if s.held_out], budget * HELD_OUT_SHARE, dict.fromkeys(CATEGORIES, 1.0))
+    held = _fill([s for s in shards if s.held_out], budget * held_out_share, dict.fromkeys(CATEGORIES, 1.0))
     train = _fill([s for s in shards if not s.held_out], budget - sum(s.cost_bytes for s in held), _WEIGHTS)
     if not train:
         smallest = min((s.cost_bytes for s in shards if not s.held_out), default=0)
