@@ -1,5 +1,6 @@
 """What can be wrong with sound devices is said in one clear line; a fake PortAudio has all the faults."""
 
+import json
 import sys
 import threading
 import time
@@ -13,9 +14,10 @@ from live_world import transparent_codec
 from streamcodec.audio.devices import CaptureStream, PlaybackStream, find_device, list_devices
 from streamcodec.audio.ring import Ring
 from streamcodec.cli import main
+from streamcodec.cli._live import meter, run_until_stopped
 from streamcodec.cli.loopback import _line
 from streamcodec.errors import DeviceError
-from streamcodec.live import LiveLoopback
+from streamcodec.live import LatencyHistogram, LiveLoopback
 
 
 class FakeStream:
@@ -30,6 +32,8 @@ class FakeStream:
 
     @property
     def time(self):
+        if self.fake.gone:
+            raise self.fake.PortAudioError("Error getting stream time")
         return self.fake.now_s()
 
     def start(self):
@@ -55,7 +59,7 @@ class FakePortAudio:
         pass
 
     def __init__(self):
-        self.streams, self.busy, self.unplugged = [], set(), False
+        self.streams, self.busy, self.unplugged, self.gone = [], set(), False, False
         self.rates = {0: {24_000, 48_000}, 1: {48_000}, 2: set()}
         self.clock_s = None
         self.entries = [
@@ -128,6 +132,10 @@ def test_no_device_and_no_portaudio_point_to_files(audio, monkeypatch):
         find_device(None, "input")
     listed = CliRunner().invoke(main, ["devices"])
     assert "No sound devices here" in listed.output
+    tried = CliRunner().invoke(main, ["loopback"])
+    assert tried.exit_code == 1
+    assert tried.stderr.splitlines() == [tried.stderr.strip()]
+    assert "there is no sound input device here; connect one, or work with files" in tried.stderr
 
     class Missing:
         def find_spec(self, name, *_):
@@ -176,8 +184,12 @@ def test_callbacks_mark_when_samples_were_in_the_air(audio):
     assert playback.xruns == 1
     assert playback.timeline.time_of(0) == pytest.approx(100.01)
     audio.clock_s = 100.01
+    audio.streams[0].tick(adc=0.005, status="input overflow")
+    assert capture.xruns == 1
+    rings[0].commit_read(240)
+    audio.clock_s = 100.02
     audio.streams[0].tick(adc=-77.0)  # a driver that does not know: its buffer is taken for the delay
-    assert capture.timeline.time_of(240) == pytest.approx(100.01 - 0.02)
+    assert capture.timeline.time_of(480) == pytest.approx(100.02 - 0.02)
 
 
 def test_what_waited_through_a_pause_of_the_speaker_is_too_old_to_be_heard(audio):
@@ -193,7 +205,8 @@ def test_what_waited_through_a_pause_of_the_speaker_is_too_old_to_be_heard(audio
     assert ring.readable_samples == 0
 
 
-def test_an_unplugged_device_ends_the_run_with_its_name(audio, monkeypatch):
+@pytest.mark.parametrize("unplugged", [0, 1])
+def test_an_unplugged_device_ends_the_run_with_its_name(audio, monkeypatch, unplugged):
     monkeypatch.setattr("streamcodec.live.session._PATIENCE_S", 0.3)
     monkeypatch.setattr("streamcodec.live.session._LONGEST_SETTLING_S", 0.1)
     loopback = LiveLoopback(transparent_codec(), latency_ms=150)
@@ -203,8 +216,43 @@ def test_an_unplugged_device_ends_the_run_with_its_name(audio, monkeypatch):
                 stream.tick()
             running.wait(0.01)
         audio.unplugged = True
-        with pytest.raises(DeviceError, match=r"\((Mic Array|Speakers)\) stopped: no sound for"):
-            running.wait(5)
+        stays = [stream for stream in audio.streams if stream.options["device"] != unplugged]
+        with pytest.raises(DeviceError, match=rf"\({audio.entries[unplugged]['name']}\) stopped: no sound for"):
+            keep_ticking(running, stays)
+
+
+def keep_ticking(running, streams):
+    for _ in range(200):
+        for stream in streams:
+            stream.tick()
+        running.wait(0.01)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_device_whose_driver_gives_errors_ends_the_run_too(audio, monkeypatch, at_once):
+    def inactive(stream):
+        raise audio.PortAudioError("Invalid stream pointer")
+
+    monkeypatch.setattr("streamcodec.live.session._PATIENCE_S", 0.2)
+    monkeypatch.setattr("streamcodec.live.session._LONGEST_SETTLING_S", 0.1)
+    monkeypatch.setattr(FakeStream, "active", property(inactive, lambda stream, value: None), raising=False)
+    audio.gone = at_once
+    says = "Error getting stream time" if at_once else "Invalid stream pointer"
+    with (
+        LiveLoopback(transparent_codec()).running() as running,
+        pytest.raises(DeviceError, match=rf"stopped: {says}; see `streamcodec devices`"),
+    ):
+        keep_ticking(running, [] if at_once else audio.streams)
+
+
+def test_loopback_reports_and_names_the_device_that_was_unplugged(running_audio, monkeypatch):
+    monkeypatch.setattr("streamcodec.live.session._PATIENCE_S", 0.3)
+    threading.Timer(1.5, lambda: setattr(running_audio, "unplugged", True)).start()
+    result = CliRunner().invoke(main, ["loopback", "--seconds", "20", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["frames_sent"] > 10
+    assert "stopped: no sound for" in result.stderr
+    assert "see `streamcodec devices` and choose another" in result.stderr
 
 
 def test_loopback_runs_on_two_devices_of_different_rates(audio):
@@ -277,9 +325,12 @@ def test_ctrl_c_stops_cleanly_and_still_reports(running_audio, monkeypatch):
         return True
 
     monkeypatch.setattr("streamcodec.live.session.PumpThread.wait", wait)
-    result = CliRunner().invoke(main, ["loopback", "--json"])
+    running_audio.rates[2] = {24_000}
+    result = CliRunner().invoke(main, ["loopback", "--json", "--input-device", "2", "--output-device", "odd"])
     assert result.exit_code == 0, result.output
-    assert '"mouth_to_ear"' in result.output
+    report = json.loads(result.stdout)
+    assert report["mouth_to_ear"]["p50_ms"] > 0
+    assert [side["number"] for side in report["devices"].values()] == [2, 2]
     assert not [stream for stream in running_audio.streams if stream.active]
 
 
@@ -287,9 +338,27 @@ def test_the_live_line_shows_what_matters(running_audio):
     loopback = LiveLoopback(transparent_codec())
     with loopback.running() as running:
         running.wait(1.5)
-        line = _line(loopback)
-    for word in ("mouth to ear", "p99", "rings", "xruns", "6.00 kbps", "in ", "out "):
-        assert word in line
+    pipeline = loopback.pipeline
+    assert _line(loopback).endswith(f"6.00 kbps  in {meter(0.25)} out {meter(0.25)}")
+    xruns = int(_line(loopback).split("xruns ")[1].split()[0])
+    loopback.devices.capture.xruns += 40
+    loopback.devices.playback.xruns += 30
+    pipeline.receiver.last_mouth_to_ear_ms, pipeline.receiver.mouth_to_ear = 123.4, LatencyHistogram()
+    for delay_ms in [50.0] * 98 + [500.0] * 2:
+        pipeline.receiver.mouth_to_ear.record(delay_ms)
+    pipeline.sender.level, pipeline.receiver.level = 1.0, 0.0
+    line = _line(loopback)
+    assert line.startswith("mouth to ear 123.4 ms (p99 500.0)  rings ")
+    assert f"| {pipeline.receiver.ring_ms:3.0f} ms  xruns {xruns + 70}  " in line
+    assert line.endswith(f"in {meter(1.0)} out {meter(0.0)}")
+    assert (meter(1.0), meter(0.0)) == ("█", " ")
+
+
+def test_the_live_line_is_redrawn_in_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    answers, shown = iter([True, True, False]), iter("ab")
+    run_until_stopped(SimpleNamespace(wait=lambda seconds: next(answers)), None, lambda: f"line {next(shown)}")
+    assert capsys.readouterr().err == "\r\x1b[Kline a\r\x1b[Kline b\n"
 
 
 def test_a_call_that_nobody_answers_says_so(running_audio):
@@ -297,3 +366,5 @@ def test_a_call_that_nobody_answers_says_so(running_audio):
     assert result.exit_code == 0, result.output
     assert "not encrypted" in result.output
     assert "nobody answered" in result.output
+    asked = CliRunner().invoke(main, ["call", "--to", "127.0.0.1:9", "--seconds", "0.2", "--json"])
+    assert json.loads(asked.stdout, parse_constant=pytest.fail)["jitter_buffer"]["p99_ms"] is None

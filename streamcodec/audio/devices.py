@@ -199,7 +199,11 @@ class _DeviceStream:
             It stopped.
         """
         since_s = self.now_s - self.timeline.last_called_s
-        if since_s > patience_s or not self._stream.active:
+        try:
+            active = bool(self._stream.active)
+        except self._sd.PortAudioError as error:
+            raise self._error("stopped", error) from None
+        if since_s > patience_s or not active:
             raise self._error("stopped", f"no sound for {since_s:.1f} s (unplugged, or too small a buffer)")
 
     def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:

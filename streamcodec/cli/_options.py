@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,5 +47,13 @@ def progress_bar(what: str, total: float | None) -> Iterator[Callable[[int], Non
 
 
 def print_json(report: dict[str, Any]) -> None:
-    """Write a report to stdout."""
-    click.echo(json.dumps(report, indent=1))
+    """Write a report to stdout; what was never measured, NaN here, is null: JSON has no NaN."""
+    click.echo(json.dumps(_without_nan(report), indent=1, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -159,8 +159,8 @@ class PumpThread:
 
     def _run(self) -> None:
         clock = self.devices.playback
-        started_s = clock.now_s
         try:
+            started_s = clock.now_s
             if isinstance(self.devices, Devices):
                 self._settle(started_s)
             while not self._stop.is_set():
