@@ -139,14 +139,24 @@ def test_loss_lowers_the_bitrate_and_adds_copies_and_calm_undoes_both():
     assert (peer.rate.n_codebooks, peer.rate.n_copies) == (8, 0)
 
 
-def test_an_eavesdropper_learns_no_packet_and_a_forger_changes_nothing(encrypted):
+def test_an_eavesdropper_learns_no_packet_and_a_forger_changes_nothing(encrypted, monkeypatch):
+    payloads = []
+    pack = Media.pack
+    monkeypatch.setattr(Media, "pack", lambda media: payloads.append(pack(media)) or payloads[-1])
     call = Call({"delay_ms": 10}, encrypted, encrypted).run(3)
-    sent = {bytes(data) for _, data in call.tapped}
+    on_the_wire = [data[12:] for _, data in call.tapped if data[1] & 0x7F == 96]
+    assert len(payloads) == len(on_the_wire) > 400
+    pairs = [
+        pair
+        for payload, data in zip(payloads, on_the_wire, strict=True)
+        for pair in zip(payload, data[:13], strict=True)
+    ]
+    assert sum(said == seen for said, seen in pairs) < 0.01 * len(pairs)
+    assert len({data[:3] for data in on_the_wire}) > 0.9 * len(on_the_wire)  # the same three bytes in every payload
     plain = Call({"delay_ms": 10}).run(1)
     assert all(len(data) == 12 + 3 + 10 for _, data in plain.tapped if data[1] & 0x7F == 96)
     media = [data for who, data in call.tapped if who == "caller" and data[1] & 0x7F == 96][:-5]
     assert all(len(data) == 12 + 3 + 10 + 16 for data in media)
-    assert len(sent) > 400
     peer = call.listener.peer
     before = peer.report()["datagrams"], peer.receiver.decoded_frames
     for data in media[-20:]:
@@ -211,6 +221,35 @@ def test_after_a_call_the_listener_takes_another_with_new_keys(encrypted):
     assert call.listener.peer.connected
     assert call.listener.peer.calls == 2
     assert call.listener.peer._salt != first
+
+
+@pytest.mark.parametrize(("frames_on", "clock_on"), [(0, 1), (1, 0), (1, 320 * 2), (3001, 320 * 3001), (20_000, 0)])
+def test_a_leap_and_a_timestamp_that_does_not_fit_are_malformed(frames_on, clock_on):
+    call = Call({"delay_ms": 10}).run(1)
+    peer = call.listener.peer
+    header, datagram = next(
+        (RtpHeader.parse(data), data) for who, data in reversed(call.tapped) if who == "caller" and data[1] & 0x7F == 96
+    )
+    before = dict(peer.counters)
+    number = peer._window.highest + 2 + frames_on
+    here = header.timestamp + 320 * (peer._window.highest + 2 - unwrapped(header.sequence, peer._window.highest))
+    peer.receive(RtpHeader(96, number, here + clock_on, header.ssrc).pack() + datagram[12:], "caller", call.now_s)
+    assert peer.counters == {**before, "malformed": before["malformed"] + 1}
+    peer.receive(
+        RtpHeader(96, number, here + 320 * frames_on, header.ssrc).pack() + datagram[12:], "caller", call.now_s
+    )
+    assert (peer.counters["media"] == before["media"] + 1) == (frames_on < 3000)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.01, 0.05, 0.1, 0.2])
+def test_any_bursty_loss_is_concealed_and_costs_no_delay(loss):
+    kind = {"delay_ms": 20, "jitter_ms": 5, "loss": loss, "burst_packets": 2, "reorder": 0.01, "duplicate": 0.01}
+    call = Call(kind, {"copies": 0}, {"copies": 0}).run(10)
+    report = call.listener.peer.report()
+    assert report["frames_concealed"] == pytest.approx(call.networks[0].lost, abs=0.02 * report["frames_sent"] + 8)
+    assert report["held_max_ms"] <= report["cap_ms"]
+    assert report["playback_underflows"] == 0
+    assert report["loss_received"] == pytest.approx(loss, abs=0.25)
 
 
 @settings(deadline=None, max_examples=150)

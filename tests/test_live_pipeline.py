@@ -1,5 +1,6 @@
 """The live pipeline keeps its delay and its bounds whatever clocks, processor and network do, on a simulated clock."""
 
+import time
 import tracemalloc
 
 import numpy as np
@@ -13,6 +14,7 @@ from streamcodec.live.jitter import Arrival, JitterBuffer, Waiting
 from streamcodec.live.pipeline import DirectLink
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
+from streamcodec.live.sender import Sender
 from streamcodec.live.simulated import ImpairedNetwork, SimulatedCapture, SimulatedPlayback
 
 
@@ -56,6 +58,18 @@ def test_clocks_that_drift_apart_neither_starve_nor_fill_the_ring(drift_ppm):
     assert max(held) < world.policy.cap_ms
 
 
+@pytest.mark.parametrize("drift_ppm", [5000, -5000, 12_000, -12_000])
+def test_half_a_percent_of_drift_is_followed_and_more_is_dropped_or_concealed_but_never_delay(drift_ppm):
+    held = []
+    world = World(playback=SimulatedPlayback(48_000, 480, drift_ppm))
+    world.run(40, 0.005, each=lambda world: held.append(world.pipeline.receiver.held_ms))
+    report = world.pipeline.report()
+    assert abs(report["speed"] - 1 / (1 + drift_ppm * 1e-6)) < 2e-4 or abs(report["speed"] - 1) == pytest.approx(0.005)
+    assert max(held) <= world.policy.cap_ms
+    assert (report["frames_dropped_over_cap"] > 0) == (drift_ppm == -12_000)
+    assert (report["frames_concealed"] > 0) == (drift_ppm == 12_000)
+
+
 @pytest.mark.parametrize(("capture_hz", "playback_hz"), [(48_000, 44_100), (16_000, 48_000)])
 def test_devices_of_other_rates_are_resampled(capture_hz, playback_hz):
     def tone(first, count):
@@ -93,38 +107,66 @@ def test_a_stalled_processor_costs_audio_but_never_delay():
     assert sender.dropped_samples > 0
     assert receiver.held_ms <= world.policy.cap_ms
     assert receiver.max_held_ms <= world.policy.cap_ms + 1
+    report = world.pipeline.report()
+    assert report["playback_underflows"] > 50  # 10 ms each, less what the ring held
+    assert report["capture_overflows"] == world.capture.overflows
+    assert report["deadline_misses"] == report["playback_underflows"] + report["frames_concealed"]
     world.run(5)
     assert receiver.controller.held_ms == pytest.approx(40, abs=12)
 
 
-def test_captured_audio_that_is_skipped_leaves_no_click():
-    world = World(sound=sine).run(2)
-    world.pumping = lambda now_s: False
-    world.run(0.35)
-    world.pumping = lambda now_s: True
-    world.heard.clear()
-    world.run(1.5)
-    assert world.pipeline.sender.dropped_samples > 0
-    heard = world.output
-    started = int(np.flatnonzero(np.abs(heard) > 0.2)[0])
+def test_a_call_that_computes_too_long_counts_for_the_frames_that_it_holds_up():
+    world = World().run(1)
+    engine = world.pipeline.sender.codec.engine
+    counts = [world.pipeline.sender.compute.count, world.pipeline.receiver.compute.count]
+    for name in ("encode_step", "decode_step"):
+        quick = getattr(engine, name)
+
+        def slow(*arguments, name=name, quick=quick):
+            time.sleep(0.1)
+            setattr(engine, name, quick)
+            quick(*arguments)
+
+        setattr(engine, name, slow)
+    world.run(0.2)
+    for part, before in zip((world.pipeline.sender, world.pipeline.receiver), counts, strict=True):
+        assert part.compute.max_ms >= 100
+        assert part.compute.count - before >= 15 + 5  # those of 0.2 s, and those that were held up
+
+
+@pytest.mark.parametrize("extra", [2000, 2031, 2060])
+def test_captured_audio_that_is_skipped_leaves_no_click(extra):
+    codec = transparent_codec()
+    ring = Ring(12_000, 1)
+    sender = Sender(codec, ring, 24_000, 9000, lambda *packet: None)
+    ring.write(sine(0, 1000))
+    sender.pump(0.0)
+    ring.write(sine(1000, extra))
+    sender.pump(0.1)
+    assert sender.dropped_samples == extra - 480
+    encoded = np.concatenate([codec.engine.frames[number] for number in range(sender.sequence)])
     steepest = 0.5 * 2 * np.pi * 200 / 24_000
-    assert np.abs(np.diff(heard[started + 640 :])).max() < 3 * steepest
+    assert np.abs(np.diff(encoded)).max() < steepest + 1 / 120  # a step of 1 at most, over a fade of 120 samples
 
 
-def test_over_the_cap_the_oldest_fades_into_what_is_played_instead():
+@pytest.mark.parametrize("n_frames", [38, 39, 40])
+def test_over_the_cap_the_oldest_fades_into_what_is_played_instead(n_frames):
     codec = transparent_codec()
     policy = LatencyPolicy.loopback(40, 10)
     ring = Ring(Receiver.ring_samples(policy, 24_000), 1)
     receiver, encoder = Receiver(codec, ring, 24_000, policy), codec.encoder(9000)
-    wave = sine(0, 320 * 40)[:, 0]
-    for number in range(40):
+    wave = 0.5 * np.sin(2 * np.pi * 211 / 24_000 * np.arange(320 * n_frames)).astype(np.float32)
+    for number in range(n_frames):
         receiver.push(number, encoder.encode(wave[number * 320 : number * 320 + 320]), 0.0)
+        if number == 1:
+            receiver.pump(0.0)  # the sound has begun when the drop comes
     receiver.pump(0.0)
     assert receiver.held_ms <= policy.cap_ms
     assert receiver.dropped_frames > 20
     out = np.zeros((ring.readable_samples, 1), np.float32)
     ring.read_into(out)
-    assert np.abs(np.diff(out[:, 0])).max() < 1.6 * 0.5 * 2 * np.pi * 200 / 24_000 + 0.02
+    steepest = 0.5 * 2 * np.pi * 211 / 24_000
+    assert np.abs(np.diff(out[:, 0])).max() < 1.1 * (steepest + np.pi / 2 / 320)  # a fade of 320 samples
 
 
 def test_lost_packets_are_concealed_and_the_delay_does_not_move():
