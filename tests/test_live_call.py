@@ -1,6 +1,9 @@
 """A call survives a bad network and trusts no datagram; both sides live on a simulated clock, some on real sockets."""
 
+import contextlib
+import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -381,3 +384,55 @@ def test_a_call_over_real_sockets_is_heard(tmp_path, encrypted):
     spectrum = np.abs(np.fft.rfft(heard[24_000 : 24_000 * 2, 0]))
     assert spectrum.argmax() == pytest.approx(500, abs=2)
     assert threading.active_count() < 20
+
+
+class Relay(threading.Thread):
+    """A bad network between two real sockets: what comes from the listener goes to the caller, and the other way."""
+
+    def __init__(self, listener_port, **kind):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.settimeout(0.002)
+        self.listener, self.caller, self.from_caller = ("127.0.0.1", listener_port), None, 0
+        self.network, self.done = ImpairedNetwork(3, **kind), threading.Event()
+
+    def run(self):
+        while not self.done.is_set():
+            with contextlib.suppress(OSError):
+                data, source = self.socket.recvfrom(2048)
+                self.caller = self.caller if source == self.listener else source
+                self.network.send(time.monotonic(), (data, self.caller if source == self.listener else self.listener))
+                self.from_caller += source != self.listener
+                if source != self.listener and self.from_caller % 10 == 0:
+                    self.socket.sendto(data[:9], self.listener)
+                    self.socket.sendto(data[:-1] + bytes([data[-1] ^ 1]), self.listener)
+            for data, target in self.network.due(time.monotonic()):
+                self.socket.sendto(data, target)
+        self.socket.close()
+
+
+def test_a_call_over_real_sockets_survives_a_bad_network_and_a_forger(tmp_path, encrypted):
+    sound = 0.5 * np.sin(2 * np.pi * 500 / 24_000 * np.arange(24_000 * 6))
+    write_audio(tmp_path / "said.wav", sound.astype(np.float32), 24_000)
+    codec = transparent_codec()
+    listener = UdpCall(codec, FileDevices(codec, None, None), listen_port=0, listen_host="127.0.0.1", **encrypted)
+    relay = Relay(listener.port, delay_ms=30, jitter_ms=10, loss=0.05, burst_packets=2, reorder=0.05, duplicate=0.1)
+    caller = UdpCall(
+        codec, FileDevices(codec, tmp_path / "said.wav", None), to=relay.socket.getsockname(), copies=2, **encrypted
+    )
+    relay.start()
+    with listener.running() as hearing, caller.running() as speaking:
+        assert hearing.wait(4.5)
+        assert speaking.wait(0.01)
+        report = listener.report()
+    relay.done.set()
+    relay.join()
+    caller.close()
+    listener.close()
+    assert report["datagrams"]["media"] > 150
+    assert min(report["datagrams"][name] for name in ("repeated", "malformed", "forged")) > 5
+    assert report["datagrams"]["refused"] == 0
+    assert report["frames_from_coarse_copies"] > 0
+    assert report["frames_concealed"] < 0.3 * report["frames_decoded"]
+    assert report["held_max_ms"] <= report["cap_ms"] + 1
