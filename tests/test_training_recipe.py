@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 
 from small_training import ALONE, CONFIG, SETTINGS, Crops, stepped  # noqa: E402
 
-from streamcodec.training import losses  # noqa: E402
+from streamcodec.training import draws, losses  # noqa: E402
 from streamcodec.training import shapes as shapes_module  # noqa: E402
 from streamcodec.training.optimizer import Adam  # noqa: E402
 from streamcodec.training.reconstruction import loss_weights  # noqa: E402
@@ -37,12 +37,18 @@ def test_losses_weigh_as_in_the_talk() -> None:
     assert talk.items() <= loss_weights(TrainSettings()).items()
 
 
-def test_total_and_gradient_equal_the_weighted_losses_by_hand() -> None:
-    trainer = Trainer(SETTINGS.changed({"unquantized_steps": 0, "quantizer_dropout": 0.0, "lost_clips": 0.0}), ALONE)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_total_and_gradient_equal_the_weighted_losses_by_hand(share: float) -> None:
+    """Also where codebooks are dropped and frames are lost on the way to the decoder."""
+    settings = SETTINGS.changed({"unquantized_steps": 0, "quantizer_dropout": share, "lost_clips": share, "seed": 4})
+    trainer = Trainer(settings, ALONE)
+    used, heard = draws.codebooks_used(settings, CONFIG.n_codebooks, 0), draws.frames_heard(settings, 0)
+    assert (bool((used < CONFIG.n_codebooks).any()), bool((heard == 0).any())) == (share > 0, share > 0)
     model, judges = copy.deepcopy(trainer.model), copy.deepcopy(trainer.opponent.discriminators)
     wave = torch.from_numpy(Crops(trainer.settings).batch(0))
     terms = trainer.train_step(wave)
-    made, _, quantized = model(wave)
+    quantized = model.quantizer(model.encode_latent(wave), used)
+    made = model.decode_latent(quantized.latent * heard[..., None])
     judged, real = judges(made), judges(wave)
     expected = {
         "mel": 15 * losses.MultiScaleMelLoss(CONFIG.sample_rate_hz)(made, wave),
