@@ -58,7 +58,7 @@ class TrainSettings:
         Learning rate of Snake's alphas over that of the other weights.  Initial weights that pass the waveform through
         leave a nearly linear network: alphas have far to go.
     gradient_clip : float
-        Largest L2 norm of the generator's gradient.
+        Largest L2 norm of the generator's gradient, and of all discriminators' together.
     ema_decay : float
         Of the moving average of weights, which is what gets validated and shipped.
     precision : str

@@ -96,11 +96,8 @@ class Trainer:
 
     def train_step(self, wave: Tensor) -> dict[str, Tensor]:
         """Learn from this process's rows of the batch of step `self.step`, [rows, T]; return the loss terms."""
-        settings, rows, device = self.settings, self.world.rows(self.settings.batch), self.world.device
+        settings, rows = self.settings, self.world.rows(self.settings.batch)
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
-        if device.type == "cuda":
-            wave = wave.pin_memory()  # a copy from other memory would wait for the step before
-        wave = wave.to(device, non_blocking=True)
         if 0 < settings.encoder_steps == self.step:
             self._fix_encoder()
         if 0 < self.step == settings.unquantized_steps and not settings.freeze_encoder:
@@ -112,13 +109,19 @@ class Trainer:
         used = draws.codebooks_used(settings, self.config.n_codebooks, self.step)[rows.start : rows.stop]
         heard = draws.frames_heard(settings, self.step)[rows.start : rows.stop]
         self.model.quantizer.train(not self.encoder_is_fixed)
-        terms, latent, codes = self._learner(used)(wave, used.to(device), heard.to(device))
+        terms, latent, codes = self._learner(used)(*map(self._on_device, (wave, used, heard)))
         terms = {name: term.clone() for name, term in terms.items()}
         self._remember(latent.float())
         self._follow(codes)
         self.step += 1
         self._reseed()
         return terms
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """A copy from pinned memory: one from other memory would wait for the step before."""
+        if self.world.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.world.device, non_blocking=True)
 
     def _learner(self, used: Tensor) -> Callable[..., tuple[dict[str, Tensor], Tensor, Tensor | None]]:
         """What does this step's work on the device: `_learn` for its phase, recorded where that can be."""
