@@ -46,8 +46,8 @@ class TrainSettings:
     steps : int
         Length of the whole schedule; the learning rate ends at `final_learning_rate_share` of its peak there.
     follow_clock : bool
-        The schedule ends with the time limit where that comes first, for machines lent by the minute.  Such a run
-        depends on the speed of the machine.
+        The schedule ends with the time limit where that comes first, for machines paid by the minute.  Such a run
+        depends on the speed of the machine, and begins its clock anew where it is resumed.
     batch : int
         Crops a step, over all processes.
     crop_frames : int

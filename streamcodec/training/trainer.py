@@ -65,7 +65,9 @@ class Trainer:
         self._parallel_model = self._parallel(self.model)
         self._captures = capture and world.device.type == "cuda" and world.size == 1
         if self._captures:
-            torch.cuda.set_stream(torch.cuda.Stream(world.device))  # nothing can be recorded on the default one
+            stream = torch.cuda.Stream(world.device)  # nothing can be recorded on the default one
+            stream.wait_stream(torch.cuda.current_stream(world.device))
+            torch.cuda.set_stream(stream)
         self._steps: dict[tuple[bool, bool, bool], Callable[..., Any]] = {}
         self.reconstruction = Reconstruction(settings, self.config.sample_rate_hz).to(world.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -131,7 +133,9 @@ class Trainer:
         if not self._captures or (channel is not None and self.settings.noisy_channel):
             return learn
         phase = channel is None, opponent is not None, self.encoder_is_fixed
-        return self._steps.setdefault(phase, CapturedStep(learn))
+        if phase not in self._steps:
+            self._steps = {phase: CapturedStep(learn)}  # phases do not come back, and each holds memory
+        return self._steps[phase]
 
     def _learn(
         self,
@@ -204,10 +208,11 @@ class Trainer:
         return self._pairs
 
     def _remember(self, latent: Tensor) -> None:
-        """Keep the latents of all processes for seeding codes; zeros in place of latents that are not finite."""
+        """Keep the latents of all processes for seeding codes, unless some are not finite."""
         rows = self.world.gather(latent).flatten(0, 1)
-        rows = torch.where(torch.isfinite(rows).all(), rows, 0)
-        self.recent = torch.cat([rows, self.recent])[: self.settings.seed_rows]
+        finite = torch.isfinite(rows).all()
+        recent = torch.cat([torch.where(finite, rows, 0), self.recent])[: self.settings.seed_rows]
+        self.recent = torch.where(finite, recent, self.recent) if len(recent) == len(self.recent) else recent
 
     def _reseed(self) -> None:
         """Replace codes that nobody used since the counts were last cleared."""
