@@ -90,7 +90,9 @@ def test_ablation_and_tensorboard_are_a_flag_away(corpus: Path, tmp_path: Path) 
     done = train(corpus, tmp_path / "run", *common)
     assert done.exit_code == 0, done.output
     assert "quantizer_dropout = 0.25" in done.output
-    assert any((tmp_path / "run" / "tensorboard").iterdir())
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    for tag in (b"train/mel", b"train/perplexity", b"train/audio_s_per_s", b"validation/score"):
+        assert tag in events.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from streamcodec.training import losses  # noqa: E402
 from streamcodec.training.adversarial import play_round  # noqa: E402
 from streamcodec.training.discriminators import ONE_CORE, DiscriminatorConfig, Discriminators  # noqa: E402
 from streamcodec.training.discriminators.ensemble import level  # noqa: E402
+from streamcodec.training.discriminators.layers import convolve_as_image  # noqa: E402
 
 OFF: dict[str, tuple[int, ...]] = {"rates": (), "periods": (), "windows": ()}
 ONE_OF_EACH = DiscriminatorConfig(rates=(1, 2), periods=(2, 5), windows=(512,), size="slim")
@@ -55,6 +56,25 @@ def test_rate_discriminators_first_layer_equals_scipy(rate: int) -> None:
         assert np.allclose(got, expected, atol=1e-6)
 
 
+def test_rate_discriminator_equals_the_published_layers_one_by_one() -> None:
+    judge, wave = only("full", rates=(1,)), noise(1, 3000)
+    member, x = judge.members["rate_1"], level(wave)[:, None]
+    published = ((15, 1, 1), (41, 4, 4), (41, 4, 16), (41, 4, 64), (41, 4, 256), (5, 1, 1))  # kernel, stride, groups
+    for i, (layer, (kernel, stride, groups)) in enumerate(zip(member.stack.layers, published, strict=True)):
+        assert layer.weight.shape[-1] == kernel
+        x = torch.nn.functional.conv1d(x, layer.weight, layer.bias, stride, kernel // 2, groups=groups)
+        x = torch.where(x > 0, x, 0.1 * x)
+        torch.testing.assert_close(judge(wave)[0][i], x, atol=1e-5, rtol=1e-4)
+    logits = torch.nn.functional.conv1d(x, member.logits.weight, member.logits.bias, padding=1)
+    torch.testing.assert_close(judge(wave)[0][-1], logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Conv1d(1, 8, 15, 1, 7), torch.nn.Conv1d(8, 16, 41, 4, 20, groups=4)])
+def test_form_of_a_convolution_for_tensor_cores_equals_the_layer(layer: torch.nn.Conv1d) -> None:
+    x = noise(2, layer.in_channels, 100)
+    torch.testing.assert_close(convolve_as_image(layer, x), layer(x), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", ["slim", "full"])
 @pytest.mark.parametrize("samples", [600, 601])
 def test_period_discriminator_equals_the_two_dimensional_form(size: str, samples: int) -> None:
@@ -88,6 +108,24 @@ def test_stft_discriminators_first_layer_equals_scipy() -> None:
         got = maps[5 * band][0, 0].detach().numpy()
         assert np.allclose(got, leaky(expected), atol=2e-5)
     assert len(maps) == 5 * 5 + 1
+
+
+@pytest.mark.parametrize(("size", "reach", "first_stride"), [("full", 9, 1), ("slim", 5, 2)])
+def test_stft_discriminator_equals_its_layers_one_by_one(size: str, reach: int, first_stride: int) -> None:
+    judge, wave = only(size, windows=(128,)), noise(2, 1000)
+    member = judge.members["stft_128"]
+    stft = torch.stft(level(wave), 128, 32, window=torch.hann_window(128), return_complex=True).transpose(1, 2)
+    image, maps, ends = torch.stack([stft.real, stft.imag], 1), judge(wave)[0], []
+    for band, (low, high) in enumerate(((0, 6), (6, 16), (16, 32), (32, 48), (48, 65))):
+        x = image[..., low:high]
+        for i, layer in enumerate(member.bands[band].layers):
+            stride, pad = ((1, 1), (1, 1)) if i == 4 else ((1, 2 if i else first_stride), (1, reach // 2))
+            x = torch.nn.functional.conv2d(x, layer.weight, layer.bias, stride, pad)
+            x = torch.where(x > 0, x, 0.1 * x)
+            torch.testing.assert_close(maps[5 * band + i], x, atol=2e-5, rtol=1e-3)
+        ends.append(x)
+    logits = torch.nn.functional.conv2d(torch.cat(ends, -1), member.logits.weight, member.logits.bias, padding=1)
+    torch.testing.assert_close(maps[-1], logits, atol=2e-5, rtol=1e-3)
 
 
 def test_bands_cover_the_spectrum_without_overlap() -> None:

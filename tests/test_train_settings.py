@@ -113,6 +113,10 @@ def test_share_of_clips_with_lost_frames_is_as_set_and_losses_come_in_bursts() -
     assert set(np.unique(heard)) == {0.0, 1.0}
     assert (heard.min(1) == 0).mean() == pytest.approx(0.25, abs=0.03)
     assert heard[heard.min(1) == 0].mean() > 0.3
+    edges = np.diff(heard, axis=1, prepend=1, append=1)
+    lengths = np.argwhere(edges > 0)[:, 1] - np.argwhere(edges < 0)[:, 1]
+    assert (edges < 0).sum(1).max() == 3
+    assert 2.5 < lengths.mean() < 5  # 3.5 but for bursts that meet or reach the end
     assert draws.frames_heard(SETTINGS.changed({"lost_clips": 0.0}), 0).min() == 1
 
 

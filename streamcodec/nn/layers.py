@@ -14,7 +14,7 @@ from streamcodec import architecture as arch
 from streamcodec.errors import AudioError, ConfigError
 from streamcodec_kernels.snake_depthwise_snake import autograd as fused
 
-_TINY = 1e-24  # so that a channel whose weights are all zero stays zero
+_TINY = 1e-24  # of a squared norm, so that it has a gradient everywhere
 _RESIDUAL_GAIN = 0.2  # of a residual branch before training, so that a deep stack does not grow
 
 
@@ -94,10 +94,11 @@ class _WeightNormed(nn.Module):
 
     @torch.no_grad()
     def load(self, weight: Tensor) -> None:
-        """Take a plain weight."""
-        self.direction.copy_(weight)
+        """Take a plain weight; a channel of zeros gets a direction of no length, as a zero cannot be normalised."""
         if self.length is not None:
             self.length.copy_(weight.square().sum(self._dims, keepdim=True).sqrt())
+            weight = torch.where(self.length > 0, weight, 1.0)
+        self.direction.copy_(weight)
 
 
 class Conv(nn.Module):

@@ -40,7 +40,7 @@ class CapturedStep:
         if self._graph is None:
             self._inputs = [tensor.clone() for tensor in inputs]
             self._graph = torch.cuda.CUDAGraph()
-            # loader threads may talk to the device meanwhile
+            # other threads may use the device meanwhile
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._result = self._function(*self._inputs)
         for mine, given in zip(self._inputs, inputs, strict=True):

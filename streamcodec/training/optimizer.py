@@ -38,10 +38,7 @@ class Adam:
             if weights:
                 groups.append({"params": weights, "lr": self._holder(0.0)})
                 self._shares.append(share)
-        on_card = self.device.type == "cuda"
-        self._adam = torch.optim.AdamW(
-            groups, lr=0.0, betas=(0.8, 0.99), weight_decay=1e-3, fused=True, capturable=on_card
-        )
+        self._adam = torch.optim.AdamW(groups, lr=0.0, betas=(0.8, 0.99), weight_decay=1e-3, fused=True)
         self.skipped = torch.zeros((), device=self.device)
 
     def _holder(self, rate: float) -> float | Tensor:
@@ -64,6 +61,9 @@ class Adam:
         """Step along gradients clipped to a norm of `clip` unless they are not finite; return their norm before."""
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), clip)
         lost = (~torch.isfinite(norm)).float()
+        recording = self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        for group in self._adam.param_groups:
+            group["capturable"] = recording  # torch demands it then, warns of it else; a state may hold either
         self._adam.found_inf = lost  # type: ignore[attr-defined]  # what GradScaler tells a fused optimiser
         self._adam.step()
         self.skipped += lost

@@ -46,8 +46,8 @@ class TrainSettings:
     steps : int
         Length of the whole schedule; the learning rate ends at `final_learning_rate_share` of its peak there.
     follow_clock : bool
-        The schedule ends with the time limit where that comes first, for machines lent by the minute.  Such a run
-        depends on the speed of the machine.
+        The schedule ends with the time limit where that comes first, for machines paid by the minute.  Such a run
+        depends on the speed of the machine, and begins its clock anew where it is resumed.
     batch : int
         Crops a step, over all processes.
     crop_frames : int
@@ -58,7 +58,7 @@ class TrainSettings:
         Learning rate of Snake's alphas over that of the other weights.  Initial weights that pass the waveform through
         leave a nearly linear network: alphas have far to go.
     gradient_clip : float
-        Largest L2 norm of the generator's gradient.
+        Largest L2 norm of the generator's gradient, and of all discriminators' together.
     ema_decay : float
         Of the moving average of weights, which is what gets validated and shipped.
     precision : str

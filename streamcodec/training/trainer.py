@@ -65,7 +65,9 @@ class Trainer:
         self._parallel_model = self._parallel(self.model)
         self._captures = capture and world.device.type == "cuda" and world.size == 1
         if self._captures:
-            torch.cuda.set_stream(torch.cuda.Stream(world.device))  # nothing can be recorded on the default one
+            stream = torch.cuda.Stream(world.device)  # nothing can be recorded on the default one
+            stream.wait_stream(torch.cuda.current_stream(world.device))
+            torch.cuda.set_stream(stream)
         self._steps: dict[tuple[bool, bool, bool], Callable[..., Any]] = {}
         self.reconstruction = Reconstruction(settings, self.config.sample_rate_hz).to(world.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -96,11 +98,8 @@ class Trainer:
 
     def train_step(self, wave: Tensor) -> dict[str, Tensor]:
         """Learn from this process's rows of the batch of step `self.step`, [rows, T]; return the loss terms."""
-        settings, rows, device = self.settings, self.world.rows(self.settings.batch), self.world.device
+        settings, rows = self.settings, self.world.rows(self.settings.batch)
         torch.manual_seed(settings.seed * 1_000_003 + self.step)
-        if device.type == "cuda":
-            wave = wave.pin_memory()  # a copy from other memory would wait for the step before
-        wave = wave.to(device, non_blocking=True)
         if 0 < settings.encoder_steps == self.step:
             self._fix_encoder()
         if 0 < self.step == settings.unquantized_steps and not settings.freeze_encoder:
@@ -112,13 +111,19 @@ class Trainer:
         used = draws.codebooks_used(settings, self.config.n_codebooks, self.step)[rows.start : rows.stop]
         heard = draws.frames_heard(settings, self.step)[rows.start : rows.stop]
         self.model.quantizer.train(not self.encoder_is_fixed)
-        terms, latent, codes = self._learner(used)(wave, used.to(device), heard.to(device))
+        terms, latent, codes = self._learner(used)(*map(self._on_device, (wave, used, heard)))
         terms = {name: term.clone() for name, term in terms.items()}
         self._remember(latent.float())
         self._follow(codes)
         self.step += 1
         self._reseed()
         return terms
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """A copy from pinned memory: one from other memory would wait for the step before."""
+        if self.world.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.world.device, non_blocking=True)
 
     def _learner(self, used: Tensor) -> Callable[..., tuple[dict[str, Tensor], Tensor, Tensor | None]]:
         """What does this step's work on the device: `_learn` for its phase, recorded where that can be."""
@@ -128,7 +133,9 @@ class Trainer:
         if not self._captures or (channel is not None and self.settings.noisy_channel):
             return learn
         phase = channel is None, opponent is not None, self.encoder_is_fixed
-        return self._steps.setdefault(phase, CapturedStep(learn))
+        if phase not in self._steps:
+            self._steps = {phase: CapturedStep(learn)}  # phases do not come back, and each holds memory
+        return self._steps[phase]
 
     def _learn(
         self,
@@ -201,10 +208,11 @@ class Trainer:
         return self._pairs
 
     def _remember(self, latent: Tensor) -> None:
-        """Keep the latents of all processes for seeding codes; zeros in place of latents that are not finite."""
+        """Keep the latents of all processes for seeding codes, unless some are not finite."""
         rows = self.world.gather(latent).flatten(0, 1)
-        rows = torch.where(torch.isfinite(rows).all(), rows, 0)
-        self.recent = torch.cat([rows, self.recent])[: self.settings.seed_rows]
+        finite = torch.isfinite(rows).all()
+        recent = torch.cat([torch.where(finite, rows, 0), self.recent])[: self.settings.seed_rows]
+        self.recent = torch.where(finite, recent, self.recent) if len(recent) == len(self.recent) else recent
 
     def _reseed(self) -> None:
         """Replace codes that nobody used since the counts were last cleared."""

@@ -49,5 +49,5 @@ def code_lookup(codes: Tensor, counts: Tensor, parts: Tensor, active: Tensor, la
         code_lookup_kernel[(triton.cdiv(batch, BLOCK_STREAMS),)](
             codes, counts, parts, active.view(torch.uint8), latent, batch,
             books=books, size=size, latent=width, block_b=BLOCK_STREAMS, block_l=triton.next_power_of_2(width),
-            num_warps=WARPS,
+            num_warps=WARPS, enable_fp_fusion=True,
         )  # fmt: skip

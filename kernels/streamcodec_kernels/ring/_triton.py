@@ -88,4 +88,6 @@ def advance(frame: Tensor, active: Tensor) -> None:
     batch = frame.shape[0]
     if batch:
         grid = (triton.cdiv(batch, ADVANCE_BLOCK),)
-        advance_kernel[grid](frame, active.view(torch.uint8), batch, block=ADVANCE_BLOCK, num_warps=4)
+        advance_kernel[grid](
+            frame, active.view(torch.uint8), batch, block=ADVANCE_BLOCK, num_warps=4, enable_fp_fusion=True
+        )

@@ -145,7 +145,7 @@ def snake(x: Tensor, alpha: Tensor, out: Tensor) -> None:
     if x.is_cuda and x.data_ptr() != out.data_ptr():  # trials in place would apply it again and again
         _tuned_forward[grid](x, alpha, out, rows, channels=channels, block_c=block, enable_fp_fusion=True)
     else:  # nor has the interpreter a clock to tune by
-        forward_kernel[grid](x, alpha, out, rows, channels=channels, block_c=block, tile=1024)
+        forward_kernel[grid](x, alpha, out, rows, channels=channels, block_c=block, tile=1024, enable_fp_fusion=True)
 
 
 def snake_backward(x: Tensor, alpha: Tensor, grad_out: Tensor, grad_x: Tensor) -> Tensor:

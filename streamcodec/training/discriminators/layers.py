@@ -18,17 +18,21 @@ def normed(layer: nn.Module) -> nn.Module:
     return parametrized
 
 
-def _convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)`; on CUDA a convolution of rows [B, C, rows] runs channels-last, as tensor cores take it."""
-    if not (x.is_cuda and isinstance(layer, nn.Conv1d)):
-        convolved: Tensor = layer(x)
-        return convolved
+def convolve_as_image(layer: nn.Conv1d, x: Tensor) -> Tensor:
+    """`layer(x)` of rows [B, C, rows] as an image of height 1, channels-last, as tensor cores take it."""
     stride, padding = layer.stride[0], int(layer.padding[0])
     image = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     wide = functional.conv2d(
         image, layer.weight.unsqueeze(2), layer.bias, (1, stride), (0, padding), groups=layer.groups
     )
     return wide.squeeze(2)
+
+
+def _convolve(layer: nn.Module, x: Tensor) -> Tensor:
+    if x.is_cuda and isinstance(layer, nn.Conv1d):
+        return convolve_as_image(layer, x)
+    convolved: Tensor = layer(x)
+    return convolved
 
 
 class Stack(nn.Module):
