@@ -1,14 +1,17 @@
-"""Triton's interpreter as the kernels' cases need it: its products round as a card's do, its launches say how to round.
+"""What all tests need set before torch and Triton are imported: one thread, and an interpreter that rounds as a card.
 
-It multiplies by numpy, hence by a BLAS, and some (OpenBLAS on processors without AVX-512) round the sum of the same
-products differently at different places of a tile: equal codes get unequal scores, and a stream other bits in another
-row.  A card adds the products of every element in one order, wherever it stands.
+Threads cost the tests' small tensors more than they give.  Triton's interpreter multiplies by numpy, hence by a BLAS,
+and some (OpenBLAS on processors without AVX-512) round the sum of the same products differently at different places of
+a tile: equal codes get unequal scores, and a stream other bits in another row.  A card adds the products of every
+element in one order, wherever it stands.
 """
 
 from __future__ import annotations
 
 import os
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def dot(builder: Any, a: Any, b: Any, d: Any, *_: Any) -> Any:
