@@ -32,6 +32,7 @@ def test_every_configuration_compiles_without_spills(capability: int, pointer: s
             arguments = {name: type_ for name, type_ in types.items() if name in kernel.arg_names}
             found = usage(kernel, arguments, constants, capability, warps, tmp_path)
             assert_fits(found, capability)
+            assert found.registers <= 96
             assert 65_536 // (found.registers * 32 * warps) * warps >= 20  # warps on a multiprocessor
             # rows, sums and loads: the compiler has merged none
             assert loop_variables(compiled(kernel, arguments, constants, capability, warps)) == [carried]

@@ -1,4 +1,4 @@
-"""Measures a card that is lent for seconds: what matters most first, every number on disk as soon as it is known.
+"""Measures a card that is there for minutes: what matters most first, every number on disk as soon as it is known.
 
 A section that fails or takes too long leaves its error and what it had measured; the next one runs.
 """
