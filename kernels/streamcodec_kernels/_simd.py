@@ -17,6 +17,7 @@ from numba import types
 from numba.core import cgutils as _cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic as _intrinsic
+from numba.np.arrayobj import populate_array as _populate_array
 from numpy.typing import NDArray
 
 ir: Any = _ir
@@ -42,6 +43,7 @@ HALF_FLOATS: bool = "+f16c" in _FEATURES or _TRIPLE.startswith(("aarch64", "arm6
 INDICES = ir.VectorType(INT32, LANES)
 
 cgutils: Any = _cgutils
+populate_array: Any = _populate_array
 
 intrinsic: Callable[[Callable[..., Any]], Any] = _intrinsic
 """Decorator of a function that writes LLVM IR: `numba.extending.intrinsic`."""
@@ -239,3 +241,24 @@ def copy_values(typing: Any, target: Any, target_at: Any, source: Any, source_at
         return context.get_dummy_value()
 
     return types.void(target, target_at, source, source_at, count), generate
+
+
+@intrinsic
+def values_at(typing: Any, address: Any, count: Any, kind: Any) -> Any:
+    """`count` values of the type `kind` at a memory address, which must outlive them, as an array; none is copied."""
+    array_type = types.Array(kind.dtype, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(array_type)(context, builder)
+        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        populate_array(
+            array,
+            data=builder.inttoptr(args[0], array.data.type),
+            shape=[args[1]],
+            strides=[INT(size)],
+            itemsize=INT(size),
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return array_type(types.int64, types.int64, kind), generate

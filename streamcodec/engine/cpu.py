@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamcodec.architecture import array_shapes
 from streamcodec.config import CodecConfig
@@ -14,6 +16,10 @@ from streamcodec.engine.program import Program, aligned, compile_decoder, compil
 from streamcodec.errors import AudioError, BackendError, CheckpointError
 from streamcodec_kernels.program._numba import step
 from streamcodec_kernels.program.layout import GROUP_STREAMS
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+_FLOAT32, _INT16 = np.dtype(np.float32), np.dtype(np.int16)
 
 
 class CpuEngine:
@@ -43,6 +49,7 @@ class CpuEngine:
         if not config.causal:
             raise BackendError(f"{config.name} is not causal: it looks ahead and cannot stream; use a causal model")
         self.config = config
+        self._hop_samples = config.hop_samples
         for key, shape in array_shapes(config).items():
             if key not in weights or weights[key].shape != shape:
                 found = f"has shape {weights[key].shape}" if key in weights else "is missing"
@@ -75,67 +82,58 @@ class CpuEngine:
 
         frames: float32 [B, hop_samples].  state: [B, values], advanced.  codes: int16 [B, K], written.
         """
-        program = self._encoder
-        frames = np.require(frames, requirements=["C", "W"])  # else Numba would compile anew, amid a stream
-        self._check(frames, state, codes, program)
+        frames = _contiguous(frames)  # else Numba would compile anew, amid a stream
+        self._check(frames, state, codes, self._encoder)
         if codes.shape[1] == 0:
             raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
-        self._step(True, frames, state, codes, program)
+        self._step(True, frames, state, codes, self._encoder)
 
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream.
 
         codes: int16 [B, K], K = 0 for a lost frame.  state: [B, values], advanced.  frames: [B, hop_samples], written.
         """
-        config, program = self.config, self._decoder
-        codes = np.require(codes, requirements=["C", "W"])
-        self._check(frames, state, codes, program)
-        if not self._step(False, frames, state, codes, program):
+        codes = _contiguous(codes)
+        self._check(frames, state, codes, self._decoder)
+        if not self._step(False, frames, state, codes, self._decoder):
             raise AudioError(
-                f"codes are from {codes.min()} to {codes.max()}; this model has codes 0 to {config.codebook_size - 1}"
+                f"codes are from {codes.min()} to {codes.max()}; "
+                f"this model has codes 0 to {self.config.codebook_size - 1}"
             )
 
     def _check(self, frames: Float32, state: Float32, codes: Int16, program: Program) -> None:
         """Refuse what would make compiled code read or write out of bounds."""
-        config = self.config
-        streams = len(frames)
+        streams, n_codebooks = len(frames), codes.shape[-1]
         for name, array, dtype, shape in (
-            ("frames", frames, np.float32, (streams, config.hop_samples)),
-            ("state", state, np.float32, (streams, program.state_values)),
-            ("codes", codes, np.int16, (streams, codes.shape[-1])),
+            ("frames", frames, _FLOAT32, (streams, self._hop_samples)),
+            ("state", state, _FLOAT32, (streams, program.state_values)),
+            ("codes", codes, _INT16, (streams, n_codebooks)),
         ):
-            fits = array.dtype == dtype and array.shape == shape
-            if not fits or not array.flags.c_contiguous or not array.flags.writeable:
+            if array.dtype != dtype or array.shape != shape or not array.flags.carray:
                 raise AudioError(
-                    f"{name} is {array.dtype} {array.shape}; "
-                    f"give writable, contiguous {np.dtype(dtype)} of shape {shape}"
+                    f"{name} is {array.dtype} {array.shape}; give writable, contiguous {dtype} of shape {shape}"
                 )
-        if codes.shape[1] > config.n_codebooks:
-            raise AudioError(f"codes is {codes.shape}; {config.name} has {config.n_codebooks} codebooks")
+        if n_codebooks > self.config.n_codebooks:
+            raise AudioError(f"codes is {codes.shape}; {self.config.name} has {self.config.n_codebooks} codebooks")
 
     def _step(self, is_encoder: bool, frames: Float32, state: Float32, codes: Int16, program: Program) -> bool:
         """Run all streams; false, and nothing done, if a code is not one of the model's."""
-        return bool(
-            step(
-                is_encoder,
-                frames,
-                state,
-                codes,
-                program.settings,
-                program.table,
-                program.weights,
-                program.half_weights,
-                self._scratch(program, len(frames)),
-            )
-        )
+        scratch, scratch_address = self._scratch(program, len(frames))
+        return bool(step(is_encoder, frames, state, codes, program.settings_address, scratch_address, scratch.size))
 
-    def _scratch(self, program: Program, streams: int) -> Float32:
-        """Working memory of the calling thread."""
+    def _scratch(self, program: Program, streams: int) -> tuple[Float32, int]:
+        """Working memory of the calling thread, and its address."""
         values = program.shared_scratch_values + min(streams, GROUP_STREAMS) * program.stream_scratch_values
-        scratch: Float32 | None = getattr(self._local, "scratch", None)
-        if scratch is None or scratch.size < values:
-            scratch = self._local.scratch = aligned(np.zeros(values, np.float32))
-        return scratch
+        kept: tuple[Float32, int] | None = getattr(self._local, "scratch", None)
+        if kept is None or kept[0].size < values:
+            scratch = aligned(np.zeros(values, np.float32))
+            kept = self._local.scratch = scratch, int(scratch.ctypes.data)
+        return kept
+
+
+def _contiguous(array: NDArray[_Number]) -> NDArray[_Number]:
+    """The array itself where compiled code can read it, else a copy."""
+    return array if array.flags.carray else np.require(array, requirements=["C", "A", "W"])
 
 
 def warm_up(config: CodecConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from streamcodec_kernels.conv_transpose._numba import as_conv
 from streamcodec_kernels.matmul._numba import pack, pack_bias
 from streamcodec_kernels.matmul._tile import PANEL
 from streamcodec_kernels.nearest_code._numba import pack_book
-from streamcodec_kernels.program.layout import COLUMN, CONV, RESIDUAL, SETTING, TANH
+from streamcodec_kernels.program.layout import COLUMN, CONV, RESIDUAL, SETTINGS, TANH
 from streamcodec_kernels.residual_unit._numba import block_rows
 from streamcodec_kernels.snake._numba import snake_constants
 
@@ -31,8 +32,8 @@ _Number = TypeVar("_Number", bound=np.generic)
 _ALIGNMENT = 16
 """float32 in a cache line."""
 
-HALF_FROM_VALUES = 100_000
-"""A matrix of so many values may be kept as float16 where a frame is one row: there, reading it is the cost."""
+HALF_FROM_VALUES, HALF_TO_ROWS = 100_000, 8
+"""A matrix of so many values may be kept as float16 where a frame is so few rows: there, reading it is the cost."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Program:
     ----------
     table : array of int64, [operations, columns]
         What to run: `streamcodec_kernels.program.layout`.
-    settings : array of int64
-        Where the rest is: `streamcodec_kernels.program.layout`.
+    layout : mapping of str to int
+        Where the rest is: settings of `streamcodec_kernels.program.layout`, but for addresses.
     weights : array of float32
         Everything that the table points to, packed.
     half_weights : array of uint16
@@ -56,12 +57,31 @@ class Program:
     """
 
     table: NDArray[np.int64]
-    settings: NDArray[np.int64]
+    layout: Mapping[str, int]
     weights: Float32
     half_weights: NDArray[np.uint16]
     state_values: int
     shared_scratch_values: int
     stream_scratch_values: int
+
+    @cached_property
+    def settings(self) -> NDArray[np.int64]:
+        """What the compiled code needs to know, addresses of this program's arrays included."""
+        numbers = {
+            **self.layout,
+            "OPERATIONS": len(self.table),
+            "TABLE_ADDRESS": self.table.ctypes.data,
+            "WEIGHTS_ADDRESS": self.weights.ctypes.data,
+            "WEIGHTS_VALUES": self.weights.size,
+            "HALF_WEIGHTS_ADDRESS": self.half_weights.ctypes.data,
+            "HALF_WEIGHTS_VALUES": self.half_weights.size,
+        }
+        return np.array([numbers[name] for name in SETTINGS], np.int64)
+
+    @cached_property
+    def settings_address(self) -> int:
+        """Where `settings` lies."""
+        return int(self.settings.ctypes.data)
 
 
 def compile_encoder(config: CodecConfig, weights: Weights, half: bool = False) -> Program:
@@ -137,20 +157,18 @@ class _Builder:
         for row, op in zip(table, self.rows, strict=True):
             for name, value in op.items():
                 row[COLUMN[name]] = starts[value] if isinstance(value, str) else value
-        settings = np.zeros(len(SETTING), np.int64)
-        for name, number in (
-            ("STREAM", stream),
-            ("ACTIVATION", starts["activation"]),
-            ("QUERY", starts["query"]),
-            ("LATENT", config.latent_dim),
-            ("CODES", config.codebook_size),
-            ("DIMENSION", config.code_dim),
-            ("BOOKS", self.packed_values),
-        ):
-            settings[SETTING[name]] = number
+        layout = {
+            "STREAM": stream,
+            "ACTIVATION": starts["activation"],
+            "QUERY": starts["query"],
+            "LATENT": config.latent_dim,
+            "CODES": config.codebook_size,
+            "DIMENSION": config.code_dim,
+            "BOOKS": self.packed_values,
+        }
         return Program(
             table,
-            settings,
+            layout,
             aligned(np.concatenate([*self.packed, *books])),
             aligned(np.concatenate([np.zeros(0, np.uint16), *self.half_packed])),
             self.state_values,
@@ -208,7 +226,7 @@ class _Builder:
         history = conv.history_rows * conv.in_channels
         taps = conv.kernel if conv.dilation > 1 else 1
         packed, biases = pack_conv(weight, conv.dilation), pack_bias(bias)
-        may_be_half = rows == 1 and conv.out_channels % PANEL == 0
+        may_be_half = rows <= HALF_TO_ROWS and conv.out_channels % PANEL == 0
         half, matrix_at = self._pack_matrix(packed) if may_be_half else (False, self._pack(packed))
         self._reserve("seen", history + self.time * conv.in_channels)
         self._reserve(target, rows * conv.out_channels)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamcodec_kernels._cache import cached_jit
 from streamcodec_kernels._simd import LANES, flat, inline_jit, jit, round_up
-from streamcodec_kernels.matmul._tile import PANEL, TILE_ROWS, dot_windows, tile
+from streamcodec_kernels.matmul._tile import PANEL, ROW_PANELS, TILE_ROWS, dot_windows, tile
 
 
 def packed_size(depth: int, columns: int) -> int:
@@ -79,7 +79,7 @@ def _windows(
     blocks = (rows + TILE_ROWS - 1) // TILE_ROWS
     column = 0
     while column < columns:
-        width = 2 * PANEL if rows == 1 and columns - column >= 2 * PANEL else PANEL
+        width = ROW_PANELS * PANEL if rows == 1 and columns - column >= ROW_PANELS * PANEL else PANEL
         for stream in range(streams):
             row = 0
             for block in range(blocks):

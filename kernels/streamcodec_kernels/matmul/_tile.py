@@ -14,6 +14,9 @@ TILE_ROWS = 8 if WIDE_REGISTERS else 6
 PANEL = 2 * LANES
 """Columns of a panel of packed weights."""
 
+ROW_PANELS = 4
+"""Panels that a single row is multiplied by at once: enough sums to hide the latency of an addition."""
+
 
 @intrinsic
 def tile(
@@ -35,8 +38,8 @@ def tile(
 ) -> Any:
     """Compute `rows` rows of the panel at weight_at.
 
-    rows: 1 to TILE_ROWS; with one row and two whole panels left, both.  columns: columns left, some may be beyond
-    the panel.  weight: float32, or uint16 that are the bits of float16 and whose panels are whole.
+    rows: 1 to TILE_ROWS; with one row and ROW_PANELS whole panels left, all of them.  columns: columns left, some may
+    be beyond the panel.  weight: float32, or uint16 that are the bits of float16 and whose panels are whole.
     """
     is_half = weight.dtype == types.uint16
     shapes = [(count, vectors) for count in range(1, TILE_ROWS + 1) for vectors in ((2,) if is_half else (1, 2))]
@@ -49,16 +52,16 @@ def tile(
         end = builder.append_basic_block("tile.end")
         none = builder.append_basic_block("tile.none")
         more = builder.zext(builder.icmp_signed(">", columns, INT(LANES)), INT)
-        double = builder.and_(
-            builder.icmp_signed("==", row_count, INT(1)), builder.icmp_signed(">=", columns, INT(2 * PANEL))
+        wide = builder.and_(
+            builder.icmp_signed("==", row_count, INT(1)), builder.icmp_signed(">=", columns, INT(ROW_PANELS * PANEL))
         )
         key = builder.add(builder.mul(row_count, INT(2)), more)
-        pick = builder.switch(builder.select(double, INT(1), key), none)
+        pick = builder.switch(builder.select(wide, INT(1), key), none)
         builder.position_at_end(none)
         builder.branch(end)
-        for count, vectors in [*shapes, (1, 4)]:
+        for count, vectors in [*shapes, (1, 2 * ROW_PANELS)]:
             case = builder.append_basic_block(f"tile.{count}.{vectors}")
-            pick.add_case(INT(1 if vectors == 4 else 2 * count + vectors - 1), case)
+            pick.add_case(INT(1 if vectors > 2 else 2 * count + vectors - 1), case)
             builder.position_at_end(case)
             sums = _sums(emit, source, step, panel, depth, count, vectors, is_half)
             _finish(emit, sums, vectors, biases, target, out_step, columns, accumulate)

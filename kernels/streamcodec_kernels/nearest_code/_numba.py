@@ -27,10 +27,14 @@ from streamcodec_kernels.matmul._numba import matmul_windows, pack, pack_bias, p
 SEARCH_VECTORS = 4
 """Vectors of codes that the search scores side by side."""
 
+PANEL_CODES = SEARCH_VECTORS * LANES
+"""Codes of a panel: what the search reads is one stretch of memory from a codebook's begin to its end."""
+
 
 def pack_codebook(codebook: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Codes across, so that LANES of them are neighbours.  codebook: [N, D].  Returns flat [D, N up to LANES]."""
-    return np.pad(codebook.T, ((0, 0), (0, -len(codebook) % LANES))).reshape(-1)
+    """Panels of codes, those of a panel across.  codebook: [N, D].  Returns flat [panels, D, PANEL_CODES]."""
+    padded = np.pad(codebook, ((0, -len(codebook) % PANEL_CODES), (0, 0)))
+    return np.ascontiguousarray(padded.reshape(-1, PANEL_CODES, codebook.shape[1]).transpose(0, 2, 1)).reshape(-1)
 
 
 @intrinsic
@@ -47,31 +51,31 @@ def search(typing: Any, query: Any, query_at: Any, codes: Any, codes_at: Any, co
         count, dimension = args[4], args[5]
         lowest = emit.constant(float("-inf"))
         lanes = ir.Constant(INDICES, list(range(LANES)))
-        width = builder.and_(builder.add(count, INT(LANES - 1)), INT(-LANES))
         best, best_index = emit.variable(lowest), emit.variable(lanes)
 
-        def some_codes(at: Any, mask: Any, vectors: int) -> None:
-            totals = [emit.variable(emit.constant(0.0)) for _ in range(vectors)]
+        def panel(at: Any, left: Any) -> None:
+            totals = [emit.variable(emit.constant(0.0)) for _ in range(SEARCH_VECTORS)]
+            codes = emit.at(book, builder.mul(at, dimension))
             with emit.loop(INT(0), dimension, 1) as d:
                 value = emit.splat(builder.load(emit.at(values, d)))
-                parts = emit.at(book, builder.add(builder.mul(d, width), at))
+                parts = emit.at(codes, builder.mul(d, INT(PANEL_CODES)))
                 for v, total in enumerate(totals):
                     part = emit.load(emit.at(parts, v * LANES))
                     builder.store(emit.fma(value, part, builder.load(total)), total)
             for v, total in enumerate(totals):
                 score = builder.load(total)
-                if mask is not None:
-                    score = builder.select(mask, score, lowest)
+                if left is not None:
+                    score = builder.select(emit.mask(builder.sub(left, INT(v * LANES))), score, lowest)
                 better = builder.fcmp_ordered(">", score, builder.load(best))
                 index = builder.add(emit.splat(builder.trunc(builder.add(at, INT(v * LANES)), INT32)), lanes)
                 builder.store(builder.select(better, score, builder.load(best)), best)
                 builder.store(builder.select(better, index, builder.load(best_index)), best_index)
 
-        grouped = builder.and_(count, INT(-SEARCH_VECTORS * LANES))
-        with emit.loop(INT(0), grouped, SEARCH_VECTORS * LANES) as at:
-            some_codes(at, None, SEARCH_VECTORS)
-        with emit.loop(grouped, count, LANES) as at:
-            some_codes(at, emit.mask(builder.sub(count, at)), 1)
+        whole = builder.and_(count, INT(-PANEL_CODES))
+        with emit.loop(INT(0), whole, PANEL_CODES) as at:
+            panel(at, None)
+        with emit.loop(whole, count, PANEL_CODES) as at:
+            panel(at, builder.sub(count, at))
         scores, indices = builder.load(best), builder.load(best_index)
         top, top_index = ir.Constant(FLOAT, float("-inf")), INT32(0)
         for lane in range(LANES):
@@ -91,7 +95,7 @@ def book_size(latent: int, codes: int, dimension: int) -> int:
     return (
         packed_size(latent, dimension)
         + round_up(dimension, LANES)
-        + dimension * round_up(codes, LANES)
+        + dimension * round_up(codes, PANEL_CODES)
         + packed_size(dimension, latent)
         + round_up(latent, LANES)
     )
@@ -131,13 +135,13 @@ def nearest_codes(
     """
     streams, books = chosen.shape
     lane_dimension = (dimension + LANES - 1) // LANES * LANES
-    lane_codes = (codes + LANES - 1) // LANES * LANES
+    packed_codes = (codes + PANEL_CODES - 1) // PANEL_CODES * PANEL_CODES
     lane_latent = (latent + LANES - 1) // LANES * LANES
     in_at = weights_at
     for k in range(books):
         in_bias_at = in_at + latent * (lane_dimension if dimension > 1 else 1)
         book_at = in_bias_at + lane_dimension
-        out_at = book_at + dimension * lane_codes
+        out_at = book_at + dimension * packed_codes
         out_bias_at = out_at + dimension * (lane_latent if latent > 1 else 1)
         matmul_windows(
             scratch,
@@ -162,8 +166,9 @@ def nearest_codes(
             query = query_at + stream * stream_step
             code = search(scratch, query, weights, book_at, codes, dimension)
             chosen[stream, k] = code
+            code_at = book_at + code // PANEL_CODES * PANEL_CODES * dimension + code % PANEL_CODES
             for d in range(dimension):
-                scratch[query + d] = weights[book_at + d * lane_codes + code]
+                scratch[query + d] = weights[code_at + d * PANEL_CODES]
         matmul_windows(
             scratch,
             query_at,

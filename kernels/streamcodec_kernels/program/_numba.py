@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from streamcodec_kernels._cache import cached_jit
-from streamcodec_kernels._simd import copy_values, flush_denormals, inline_jit, restore_denormals
+from streamcodec_kernels._simd import copy_values, flush_denormals, inline_jit, restore_denormals, values_at
 from streamcodec_kernels.code_lookup._numba import lookup_codes
 from streamcodec_kernels.conv._numba import tap_products, windows_step
 from streamcodec_kernels.nearest_code._numba import nearest_codes
-from streamcodec_kernels.program.layout import COLUMN, GROUP_STREAMS, RESIDUAL, SETTING, TANH
+from streamcodec_kernels.program.layout import COLUMN, COLUMNS, GROUP_STREAMS, RESIDUAL, SETTING, SETTINGS, TANH
 from streamcodec_kernels.residual_unit._numba import residual_unit_step
 from streamcodec_kernels.tanh._numba import tanh_values
 
@@ -50,6 +52,15 @@ _LATENT = SETTING["LATENT"]
 _CODES = SETTING["CODES"]
 _DIMENSION = SETTING["DIMENSION"]
 _BOOKS = SETTING["BOOKS"]
+_OPERATIONS = SETTING["OPERATIONS"]
+_TABLE_ADDRESS = SETTING["TABLE_ADDRESS"]
+_WEIGHTS_ADDRESS = SETTING["WEIGHTS_ADDRESS"]
+_WEIGHTS_VALUES = SETTING["WEIGHTS_VALUES"]
+_HALF_WEIGHTS_ADDRESS = SETTING["HALF_WEIGHTS_ADDRESS"]
+_HALF_WEIGHTS_VALUES = SETTING["HALF_WEIGHTS_VALUES"]
+
+_WIDTH = len(COLUMNS)
+_SETTING_COUNT = len(SETTINGS)
 
 
 @inline_jit
@@ -131,21 +142,20 @@ def _layer(op: Any, weights: Any, half_weights: Any, scratch: Any, states: Any, 
 
 @cached_jit
 def step(
-    is_encoder: bool,
-    frames: Any,
-    states: Any,
-    codes: Any,
-    settings: Any,
-    table: Any,
-    weights: Any,
-    half_weights: Any,
-    scratch: Any,
+    is_encoder: bool, frames: Any, states: Any, codes: Any, settings_at: int, scratch_at: int, scratch_values: int
 ) -> bool:
     """Advance streams by one frame: frames [B, hop] to codes [B, K], or the other way.
 
     False, and nothing done, if a code to decode is none.  Two directions in one function, so that the kernels are
-    compiled once.  Streams go through the network GROUP_STREAMS at a time.
+    compiled once.  Streams go through the network GROUP_STREAMS at a time.  Settings and scratch go by address: Numba
+    would allocate a handle for every array it is given.
     """
+    settings = values_at(settings_at, _SETTING_COUNT, np.int64)
+    scratch = values_at(scratch_at, scratch_values, np.float32)
+    operations = settings[_OPERATIONS]
+    table = values_at(settings[_TABLE_ADDRESS], operations * _WIDTH, np.int64)
+    weights = values_at(settings[_WEIGHTS_ADDRESS], settings[_WEIGHTS_VALUES], np.float32)
+    half_weights = values_at(settings[_HALF_WEIGHTS_ADDRESS], settings[_HALF_WEIGHTS_VALUES], np.uint16)
     stream_step, start, books_at = settings[_STREAM], settings[_ACTIVATION], settings[_BOOKS]
     latent, size, dimension = settings[_LATENT], settings[_CODES], settings[_DIMENSION]
     if not is_encoder:
@@ -164,8 +174,9 @@ def step(
                 copy_values(scratch, at, some_frames[stream], 0, frames.shape[1])
             else:
                 lookup_codes(some_codes[stream], scratch, at, latent, size, dimension, weights, books_at)
-        for i in range(table.shape[0]):
-            _layer(table[i], weights, half_weights, scratch, some_states, streams, stream_step)
+        for i in range(operations):
+            op = table[i * _WIDTH : (i + 1) * _WIDTH]
+            _layer(op, weights, half_weights, scratch, some_states, streams, stream_step)
         if is_encoder:
             query_at = settings[_QUERY]
             nearest_codes(scratch, start, query_at, stream_step, latent, size, dimension, weights, books_at, some_codes)

@@ -57,6 +57,12 @@ SETTINGS = (
     "CODES",  # of a codebook
     "DIMENSION",  # of a code
     "BOOKS",  # weights: codebooks
+    "OPERATIONS",  # rows of the table
+    "TABLE_ADDRESS",
+    "WEIGHTS_ADDRESS",
+    "WEIGHTS_VALUES",
+    "HALF_WEIGHTS_ADDRESS",
+    "HALF_WEIGHTS_VALUES",
 )
 """Names of the numbers of a program that are not of one operation, in order."""
 
