@@ -10,14 +10,14 @@ from click.core import ParameterSource
 from streamcodec.cli import _bench_gpu, _bench_peers
 from streamcodec.cli._options import INPUT_FILE, OUTPUT_FILE, json_option, print_json
 
-_PRESETS = ("tiny-24k", "base-24k")
+_DRAWN = ("tiny-24k",)
 _CPU_BASELINES = "onnx,torch"
 _CPU_ONLY = {"frames": "--frames", "start_up": "--start-up", "plot_path": "--plot"}
 
 
 @click.group("bench", invoke_without_command=True)
-@click.option("--preset", "presets", multiple=True, help="Shape to time, with drawn weights.  [default: tiny, base]")
-@click.option("--model", type=INPUT_FILE, help="Weights to time instead, .safetensors.")
+@click.option("--preset", "presets", multiple=True, help="Shape to time, with drawn weights.  [default: tiny-24k]")
+@click.option("--model", type=INPUT_FILE, help="Weights to time, .safetensors.  [default: the bundled ones]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--frames", default=20_000, show_default=True, type=click.IntRange(100), help="Frames of each engine.")
 @click.option(
@@ -64,11 +64,11 @@ def command(
     unknown = next((name for name in presets if name not in PRESETS), None)
     if unknown:
         raise click.UsageError(f"--preset {unknown}: choose from {', '.join(PRESETS)}")
-    if model:
+    drawn = presets or (() if model else _DRAWN)
+    models = [(PRESETS[name], report.half_weights(PRESETS[name])) for name in drawn]
+    if model or not presets:
         checkpoint = load_checkpoint(model)
-        models = [(checkpoint.config, checkpoint.arrays)]
-    else:
-        models = [(PRESETS[name], report.half_weights(PRESETS[name])) for name in presets or _PRESETS]
+        models.append((checkpoint.config, dict(checkpoint.arrays)))
     if device == "cuda":
         for name, option in _CPU_ONLY.items():
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
