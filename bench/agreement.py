@@ -20,7 +20,7 @@ from streamcodec.evaluation.sound_files import read_sound
 from streamcodec.metrics.waveforms import resampled
 from streamcodec.nn.model import CodecModel
 
-CLIP_S = 30.0
+CLIP_S = 4.0
 
 
 def main(seconds: float, paths: list[Path]) -> None:
@@ -55,6 +55,7 @@ def main(seconds: float, paths: list[Path]) -> None:
             done += len(clip) / codec.sample_rate_hz
             if done >= seconds:
                 break
+        print(f"{path.name}: {done:.0f} s so far, {len(margins)} frames with another code", flush=True)
         if done >= seconds:
             break
     print(f"{done:.0f} s of audio, {frames:.0f} frames of {count} codes, model {checkpoint.model_id.hex()}")
