@@ -1,4 +1,6 @@
-"""A day of sound through one stream: `python bench/engine_soak.py [HOURS]`; prints a line for each simulated hour.
+"""A day of sound through one stream: `python bench/engine_soak.py [HOURS [MODEL]]`; prints a line a simulated hour.
+
+MODEL is a .safetensors file, by default the bundled one.
 
 Speech, silence, full-scale noise and denormals alternate, one frame in 50 is lost.  Memory and the time of a frame
 must not grow, nothing may stop being finite, and at the end the state must be that of a stream that has heard only
@@ -10,6 +12,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -32,8 +35,8 @@ def scenes(hop: int, sample_rate_hz: int) -> Float32:
     return np.clip(sound[: len(sound) // hop * hop], -1, 1).reshape(-1, hop)
 
 
-def main(hours: float) -> None:
-    engine = Codec.load(backend="cpu").engine
+def main(hours: float, model: Path | None) -> None:
+    engine = Codec.load(model, backend="cpu").engine
     config = engine.config
     frames = scenes(config.hop_samples, config.sample_rate_hz)
     states = engine.encoder_state(), engine.decoder_state()
@@ -62,4 +65,4 @@ def main(hours: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 24.0)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 24.0, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
