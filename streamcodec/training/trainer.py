@@ -152,7 +152,7 @@ class Trainer:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             made, latent, quantized = self._parallel_model(wave, used, heard, channel=channel, learn_encoder=not fixed)
         made = made.float()
-        terms: dict[str, Tensor] = self.reconstruction(made, wave, self.step)
+        terms: dict[str, Tensor] = self.reconstruction(made, wave)
         if quantized is not None and not fixed:
             terms |= {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
         weights = loss_weights(settings)
