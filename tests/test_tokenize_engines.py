@@ -1,9 +1,11 @@
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -163,6 +165,41 @@ def test_without_ray_its_extra_is_named(mixed, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["tokenize", str(mixed), str(tmp_path / "out"), "--ray", "local"])
     assert result.exit_code == 1
     assert "streamcodec[ray]" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def fake_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Ray without a cluster: `init` does nothing until a test says what."""
+    fake = SimpleNamespace(is_initialized=lambda: False, init=lambda **_: None, data=SimpleNamespace())
+    fake.exceptions = SimpleNamespace(RayError=type("RayError", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setitem(sys.modules, "ray.data", fake.data)
+    return fake
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
+def test_where_no_cluster_answers_it_says_so_at_once_and_leaves_no_folder(mixed, tmp_path, fake_ray, monkeypatch, form):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    fake_ray.init = lambda **_: pytest.fail("Ray would try for a quarter of an hour")
+    words = ["tokenize", str(mixed), str(tmp_path / "out"), "--ray", form.format(port)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("BackendError: Ray at ")
+    assert f"127.0.0.1:{port}: nothing answers there" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_ray_says_of_an_address_is_told_in_one_line_and_leaves_no_folder(mixed, tmp_path, fake_ray):
+    def refuse(**_):
+        raise ConnectionError("no such cluster\n1. Try this\n2. Or that")
+
+    fake_ray.init = refuse
+    result = CliRunner().invoke(main, ["tokenize", str(mixed), str(tmp_path / "out"), "--ray", "nowhere"])
+    assert (result.exit_code, result.stderr) == (1, "BackendError: Ray at nowhere: no such cluster\n")
     assert not (tmp_path / "out").exists()
 
 
