@@ -183,6 +183,8 @@ def _difference(name: str, before: TokenJob, now: TokenJob) -> str:
         return "other sound files (a path or a size has changed)"
     if name in ("n_shards", "shards_sha256"):
         return "another --shard-files or --shard-mb"
+    if name == "n_codebooks":
+        return f"--bitrate {before.bitrate_bps / 1000:g}, not {now.bitrate_bps / 1000:g}"
     if name == "config":
         return f"a model of another shape, {before.config.get('name')}, not {now.config['name']}"
     return f"{name} = {getattr(before, name)}, not {getattr(now, name)}"
