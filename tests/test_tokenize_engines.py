@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from small_models import small_checkpoint
-from token_folder import BAD, contents, mixed_folder, speech
+from token_folder import BAD, contents, copies, mixed_folder, speech
 
 import streamcodec
 from streamcodec.checkpoint import load_checkpoint
@@ -124,7 +124,7 @@ def test_files_longer_than_a_chunk_and_of_other_lengths_keep_their_places_in_a_b
 
     from streamcodec.tokens import encoders
 
-    monkeypatch.setattr(encoders, "CHUNK_S", 0.2)
+    monkeypatch.setattr(encoders, "CPU_CHUNK_S", 0.2)
     (tmp_path / "in").mkdir()
     for number, seconds in enumerate((0.3, 1.0, 0.2, 0.55, 0.1)):
         soundfile.write(tmp_path / f"in/{number}.wav", speech(24_000, number, seconds), 24_000, subtype="FLOAT")
@@ -137,6 +137,19 @@ def test_files_longer_than_a_chunk_and_of_other_lengths_keep_their_places_in_a_b
         assert file.codes.shape == expected.shape
         wrong += int((file.codes != expected).any(1).sum())
     assert wrong <= 2  # near-ties, of 164 frames
+
+
+def test_torch_on_a_cpu_takes_short_pieces(tmp_path, monkeypatch):
+    """Long ones cost it three to seven times the processor time."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from streamcodec.engine.torch_chunks import ChunkEncoder
+
+    lengths, encode = [], ChunkEncoder.encode
+    monkeypatch.setattr(ChunkEncoder, "encode", lambda self, x: lengths.append(x.shape[1]) or encode(self, x))
+    copies(tmp_path / "in", 2)
+    assert tokenize(tmp_path / "in", tmp_path / "out", "--backend", "torch") == 0
+    assert sum(lengths) == 36_160  # 1.5 s and the rest of a frame, of two files side by side
+    assert max(lengths) <= 6400
 
 
 def test_cuda_without_a_gpu_is_refused_before_anything_is_written(mixed, tmp_path):
