@@ -9,9 +9,27 @@ element in one order, wherever it stands.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def small_preset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The preset "small" is `small_training.CONFIG`, and torch computes on one thread."""
+    import torch
+    from small_training import CONFIG
+
+    from streamcodec.training import shapes
+
+    monkeypatch.setattr(shapes, "PRESETS", {"small": CONFIG})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def dot(builder: Any, a: Any, b: Any, d: Any, *_: Any) -> Any:

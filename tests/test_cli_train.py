@@ -14,12 +14,10 @@ from click.testing import CliRunner, Result
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from corpus_audio import folder_of_voices  # noqa: E402
-from small_training import CONFIG  # noqa: E402
 
 from streamcodec.checkpoint import load_checkpoint  # noqa: E402
 from streamcodec.cli import main  # noqa: E402
 from streamcodec.training import run as run_module  # noqa: E402
-from streamcodec.training import shapes as shapes_module  # noqa: E402
 from streamcodec.training.corpus.build import Folder, build_folder, prepare_out  # noqa: E402
 from streamcodec.training.corpus.index import write_index  # noqa: E402
 
@@ -45,8 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
+def small(monkeypatch: pytest.MonkeyPatch, small_preset: None) -> Iterator[None]:
     monkeypatch.setattr(run_module, "_VALIDATION_CROPS", 2)
     monkeypatch.setattr(run_module, "_VALIDATION_SECONDS", 1)
     handler, precision = signal.getsignal(signal.SIGTERM), torch.get_float32_matmul_precision()

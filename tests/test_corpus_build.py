@@ -7,12 +7,14 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from corpus_audio import folder_of_voices, noise, save, voice
 
+from streamcodec.cli import corpus as corpus_verb
 from streamcodec.cli.corpus import command
 from streamcodec.errors import CorpusError
 from streamcodec.training.corpus import download
@@ -294,13 +296,23 @@ def test_truncated_package_is_not_taken_for_whole(tmp_path):
 
 @needs_dpkg
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_command_builds_reports_and_packs(tmp_path, jobs):
+def test_command_builds_reports_and_packs(tmp_path, jobs, monkeypatch):
+    pools = []
+
+    class Pool(ProcessPoolExecutor):
+        def __init__(self, workers, **options):
+            pools.append(workers)
+            super().__init__(workers, **options)
+
+    monkeypatch.setattr(corpus_verb, "ProcessPoolExecutor", Pool)
     voices = {f"usr/share/kajongg/voices/{who}/a.wav": voice(n) for n, who in enumerate(("male1", "male2", "female1"))}
     make_deb(tmp_path, "kajongg", {**voices, "usr/share/kajongg/voices/male1/b.wav": b"RIFF"})
     run = CliRunner()
     out = tmp_path / "out"
-    result = run.invoke(command, ["build", "--out", str(out), "--download-dir", str(tmp_path), "--packages", "kajongg"])
+    words = ["build", "--out", str(out), "--download-dir", str(tmp_path), "--packages", "kajongg", "--jobs", str(jobs)]
+    result = run.invoke(command, words)
     assert result.exit_code == 0, result.output
+    assert pools == ([] if jobs == 1 else [jobs])
     assert "GPL-2+" in result.output
     assert "usr/share/kajongg/voices/male1/b.wav: unreadable" in result.output
     root = folder_of_voices(tmp_path / "mine", speakers=3, files=1)

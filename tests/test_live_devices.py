@@ -1,6 +1,7 @@
 """What can be wrong with sound devices is said in one clear line; a fake PortAudio has all the faults."""
 
 import json
+import re
 import sys
 import threading
 import time
@@ -128,14 +129,17 @@ def test_a_device_that_is_not_there_or_not_clear_lists_those_that_are(audio, wan
 
 def test_no_device_and_no_portaudio_point_to_files(audio, monkeypatch):
     audio.entries = []
-    with pytest.raises(DeviceError, match="loopback --output FILE"):
+    with pytest.raises(DeviceError, match="call take --input FILE and --output FILE"):
         find_device(None, "input")
     listed = CliRunner().invoke(main, ["devices"])
     assert "No sound devices here" in listed.output
-    tried = CliRunner().invoke(main, ["loopback"])
-    assert tried.exit_code == 1
-    assert tried.stderr.splitlines() == [tried.stderr.strip()]
-    assert "there is no sound input device here; connect one, or work with files" in tried.stderr
+    for words in (["loopback"], ["call", "--to", "127.0.0.1:9"], ["call", "--listen", "0"]):
+        tried = CliRunner().invoke(main, words)
+        assert tried.exit_code == 1
+        assert tried.stderr.splitlines() == [tried.stderr.strip()]
+        assert "there is no sound input device here; connect one, or work with files" in tried.stderr
+        options = CliRunner().invoke(main, [words[0], "--help"]).output
+        assert all(option in options for option in re.findall(r"--\w+", tried.stderr))
 
     class Missing:
         def find_spec(self, name, *_):

@@ -13,12 +13,8 @@ from streamcodec.errors import ConfigError  # noqa: E402
 from streamcodec.nn.model import CodecModel  # noqa: E402
 from streamcodec.nn.passthrough import cosine_transform  # noqa: E402
 from streamcodec.nn.rate_channel import RateChannel, noise_for_rate  # noqa: E402
-from streamcodec.training import shapes as shapes_module  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def small_preset(monkeypatch):
-    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
+pytestmark = pytest.mark.usefixtures("small_preset")
 
 
 def snr_db(signal, approximation):

@@ -69,3 +69,16 @@ def test_a_file_that_may_not_be_read_is_a_problem_of_that_file(tmp_path: Path):
     (tmp_path / "s.wav").chmod(0)
     with pytest.raises(SourceProblem):
         _ = SourceSound(tmp_path, find_sources(tmp_path)[0], 24_000, 320).sha256
+
+
+@pytest.mark.parametrize(("ending", "is_read"), [("wav", True), ("ogg", True), ("mp3", True), ("flac", False)])
+def test_a_file_that_breaks_off_is_read_as_far_as_documented(tmp_path, ending, is_read):
+    path = tmp_path / f"s.{ending}"
+    soundfile.write(path, speech(24_000, 0, 2), 24_000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    sound = SourceSound(tmp_path, Source(path.name, 0), 24_000, 320)
+    if not is_read:
+        with pytest.raises(SourceProblem, match="cannot be read on"):
+            list(sound.chunks(100))
+        return
+    assert 12_000 < sum(chunk.size for chunk in sound.chunks(100)) < 36_000

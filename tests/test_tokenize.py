@@ -182,7 +182,7 @@ def test_a_damaged_shard_is_refused_by_the_reader_and_made_anew(good, small, tmp
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        (("--bitrate", 1.2), "n_codebooks = 3, not 2"),
+        (("--bitrate", 1.2), "--bitrate 1.8, not 1.2"),
         (("--format", "npz"), "format = parquet, not npz"),
         (("--shard-files", 4), "--shard-files"),
         (("--model", "other"), "model_id"),

@@ -1,15 +1,17 @@
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from small_models import small_checkpoint
-from token_folder import BAD, contents, mixed_folder, speech
+from token_folder import BAD, contents, copies, mixed_folder, speech
 
 import streamcodec
 from streamcodec.checkpoint import load_checkpoint
@@ -122,7 +124,7 @@ def test_files_longer_than_a_chunk_and_of_other_lengths_keep_their_places_in_a_b
 
     from streamcodec.tokens import encoders
 
-    monkeypatch.setattr(encoders, "CHUNK_S", 0.2)
+    monkeypatch.setattr(encoders, "CPU_CHUNK_S", 0.2)
     (tmp_path / "in").mkdir()
     for number, seconds in enumerate((0.3, 1.0, 0.2, 0.55, 0.1)):
         soundfile.write(tmp_path / f"in/{number}.wav", speech(24_000, number, seconds), 24_000, subtype="FLOAT")
@@ -135,6 +137,19 @@ def test_files_longer_than_a_chunk_and_of_other_lengths_keep_their_places_in_a_b
         assert file.codes.shape == expected.shape
         wrong += int((file.codes != expected).any(1).sum())
     assert wrong <= 2  # near-ties, of 164 frames
+
+
+def test_torch_on_a_cpu_takes_short_pieces(tmp_path, monkeypatch):
+    """Long ones cost it three to seven times the processor time."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from streamcodec.engine.torch_chunks import ChunkEncoder
+
+    lengths, encode = [], ChunkEncoder.encode
+    monkeypatch.setattr(ChunkEncoder, "encode", lambda self, x: lengths.append(x.shape[1]) or encode(self, x))
+    copies(tmp_path / "in", 2)
+    assert tokenize(tmp_path / "in", tmp_path / "out", "--backend", "torch") == 0
+    assert sum(lengths) == 36_160  # 1.5 s and the rest of a frame, of two files side by side
+    assert max(lengths) <= 6400
 
 
 def test_cuda_without_a_gpu_is_refused_before_anything_is_written(mixed, tmp_path):
@@ -163,6 +178,41 @@ def test_without_ray_its_extra_is_named(mixed, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["tokenize", str(mixed), str(tmp_path / "out"), "--ray", "local"])
     assert result.exit_code == 1
     assert "streamcodec[ray]" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def fake_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Ray without a cluster: `init` does nothing until a test says what."""
+    fake = SimpleNamespace(is_initialized=lambda: False, init=lambda **_: None, data=SimpleNamespace())
+    fake.exceptions = SimpleNamespace(RayError=type("RayError", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setitem(sys.modules, "ray.data", fake.data)
+    return fake
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
+def test_where_no_cluster_answers_it_says_so_at_once_and_leaves_no_folder(mixed, tmp_path, fake_ray, monkeypatch, form):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    fake_ray.init = lambda **_: pytest.fail("Ray would try for a quarter of an hour")
+    words = ["tokenize", str(mixed), str(tmp_path / "out"), "--ray", form.format(port)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("BackendError: Ray at ")
+    assert f"127.0.0.1:{port}: nothing answers there" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_ray_says_of_an_address_is_told_in_one_line_and_leaves_no_folder(mixed, tmp_path, fake_ray):
+    def refuse(**_):
+        raise ConnectionError("no such cluster\n1. Try this\n2. Or that")
+
+    fake_ray.init = refuse
+    result = CliRunner().invoke(main, ["tokenize", str(mixed), str(tmp_path / "out"), "--ray", "nowhere"])
+    assert (result.exit_code, result.stderr) == (1, "BackendError: Ray at nowhere: no such cluster\n")
     assert not (tmp_path / "out").exists()
 
 

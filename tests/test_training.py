@@ -20,7 +20,6 @@ from small_training import ALONE, CONFIG, SETTINGS, Crops, stepped  # noqa: E402
 from streamcodec.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from streamcodec.errors import CheckpointError, ConfigError  # noqa: E402
 from streamcodec.nn.model import CodecModel  # noqa: E402
-from streamcodec.training import shapes as shapes_module  # noqa: E402
 from streamcodec.training.resume import load_state, save_state  # noqa: E402
 from streamcodec.training.run import Validation, run  # noqa: E402
 from streamcodec.training.settings import ABLATIONS, TrainSettings  # noqa: E402
@@ -28,14 +27,7 @@ from streamcodec.training.shapes import model_config  # noqa: E402
 from streamcodec.training.trainer import Trainer  # noqa: E402
 from streamcodec.training.world import World  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def small_preset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("small_preset")
 
 
 def flat(state: object, name: str = "") -> Iterator[tuple[str, object]]:

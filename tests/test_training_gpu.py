@@ -6,22 +6,24 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from small_training import CONFIG, SETTINGS, Crops  # noqa: E402
+from small_training import SETTINGS, Crops  # noqa: E402
 
-from streamcodec.training import shapes as shapes_module  # noqa: E402
 from streamcodec.training.captured import WARM_UP_CALLS  # noqa: E402
 from streamcodec.training.trainer import Trainer  # noqa: E402
 from streamcodec.training.world import World  # noqa: E402
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.usefixtures("small_preset"),
+]
 PHASE = WARM_UP_CALLS + 3
 
 
 @pytest.mark.parametrize("quantizer", ["factorized", "ema"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_recorded_steps_equal_launched_ones(monkeypatch: pytest.MonkeyPatch, quantizer: str, precision: str) -> None:
+def test_recorded_steps_equal_launched_ones(quantizer: str, precision: str) -> None:
     """Without a quantiser, with it, and against discriminators: three recordings."""
-    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
     settings = SETTINGS.changed(
         {
             "steps": 3 * PHASE,
@@ -51,8 +53,7 @@ def test_recorded_steps_equal_launched_ones(monkeypatch: pytest.MonkeyPatch, qua
     assert (other_end - end).abs().mean() < 0.2 * (end - start).abs().mean()
 
 
-def test_a_recorded_step_skips_a_gradient_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
+def test_a_recorded_step_skips_a_gradient_that_is_not_finite() -> None:
     settings = SETTINGS.changed({"unquantized_steps": 0, "reseed_steps": 0, "steps": 100})
     trainer = Trainer(settings, World(0, 1, torch.device("cuda", 0)))
     crops = Crops(settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,20 +11,12 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from small_training import ALONE, CONFIG, SETTINGS, Crops, stepped  # noqa: E402
 
 from streamcodec.training import draws, losses  # noqa: E402
-from streamcodec.training import shapes as shapes_module  # noqa: E402
 from streamcodec.training.optimizer import Adam  # noqa: E402
 from streamcodec.training.reconstruction import loss_weights  # noqa: E402
 from streamcodec.training.settings import TrainSettings  # noqa: E402
 from streamcodec.training.trainer import Trainer  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def small_preset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(shapes_module, "PRESETS", {"small": CONFIG})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("small_preset")
 
 
 def norm(tensors: list[torch.Tensor]) -> float:

@@ -11,6 +11,9 @@ from streamcodec.errors import DeviceError
 
 Kind = Literal["input", "output"]
 
+WITHOUT_DEVICES = "work with files: loopback and call take --input FILE and --output FILE"
+"""What one can do where there is no sound device."""
+
 _SANE_DELAY_S = 10.0
 _STALE_S = 0.3
 
@@ -39,10 +42,10 @@ def _portaudio() -> Any:
     except OSError:
         raise DeviceError(
             "PortAudio is not installed, so no sound device can be used; install it (Debian: apt install "
-            "libportaudio2, macOS: brew install portaudio), or work with files: loopback --output FILE"
+            f"libportaudio2, macOS: brew install portaudio), or {WITHOUT_DEVICES}"
         ) from None
     except Exception as error:  # its own PortAudioError, which cannot be imported then
-        raise DeviceError(f"PortAudio does not start: {error}; loopback --output FILE works without") from None
+        raise DeviceError(f"PortAudio does not start: {error}; {WITHOUT_DEVICES}") from None
     return sounddevice
 
 
@@ -88,9 +91,7 @@ def find_device(wanted: str | None, kind: Kind) -> Device:
     """
     usable = [device for device in list_devices() if device.channels(kind)]
     if not usable:
-        raise DeviceError(
-            f"there is no sound {kind} device here; connect one, or work with files: loopback --output FILE"
-        )
+        raise DeviceError(f"there is no sound {kind} device here; connect one, or {WITHOUT_DEVICES}")
     if wanted is None:
         defaults = [device for device in usable if (device.default_input if kind == "input" else device.default_output)]
         return (defaults or usable)[0]

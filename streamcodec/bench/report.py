@@ -27,6 +27,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.cpu import CpuEngine
 from streamcodec.errors import MissingExtraError, StreamcodecError
 from streamcodec.evaluation.speed import machine
+from streamcodec.figures import new_figure
 
 TORCH_SHARE = 10
 """Torch codes one frame where the others code so many."""
@@ -202,11 +203,7 @@ def plot(reports: Sequence[ModelReport], path: Path) -> None:
     MissingExtraError
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "eval") from None
-    figure = Figure(figsize=(10, 3.2 * len(reports)), layout="constrained")
+    figure = new_figure(10, 3.2 * len(reports))
     axes = np.atleast_1d(figure.subplots(len(reports), 1))
     for axis, report in zip(axes, reports, strict=True):
         for timing in report.timings:
@@ -221,7 +218,7 @@ def plot(reports: Sequence[ModelReport], path: Path) -> None:
             xscale="log", yscale="log", xlabel="time of a frame, ms", ylabel="share of frames", title=report.config.name
         )
         axis.legend(fontsize=7)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path)
 
 
 def ceiling() -> float:

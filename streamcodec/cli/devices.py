@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from streamcodec.audio.devices import list_devices
+from streamcodec.audio.devices import WITHOUT_DEVICES, list_devices
 from streamcodec.cli._options import json_option, print_json
 
 
@@ -19,7 +19,7 @@ def command(as_json: bool) -> None:
         print_json({"devices": [asdict(device) for device in found]})
         return
     if not found:
-        click.echo("No sound devices here; loopback --output FILE works without.")
+        click.echo(f"No sound devices here; {WITHOUT_DEVICES}.")
     for device in found:
         default = ", ".join(
             kind for kind, is_it in (("input", device.default_input), ("output", device.default_output)) if is_it

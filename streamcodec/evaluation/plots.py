@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from streamcodec.errors import MissingExtraError
 from streamcodec.evaluation.scoring import METRICS
 from streamcodec.evaluation.table import ALL, Summary
+from streamcodec.figures import new_figure, png
 from streamcodec.metrics.spectra import magnitude
 from streamcodec.metrics.waveforms import Float32, check_pair
 
-DPI = 120
 _FLOOR_DB = -100.0
 _DIFFERENCE_DB = 30.0
-
-
-def _new_figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "eval") from None
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-
-
-def _png(figure: Any) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
 
 
 def quality_plot(summaries: list[Summary], metrics: Sequence[str]) -> bytes:
@@ -38,7 +22,7 @@ def quality_plot(summaries: list[Summary], metrics: Sequence[str]) -> bytes:
     summaries = [summary for summary in summaries if summary.category == ALL]
     columns = min(3, len(metrics))
     n_rows = -(-len(metrics) // columns)
-    figure = _new_figure(4.2 * columns, 3.2 * n_rows + 0.5)
+    figure = new_figure(4.2 * columns, 3.2 * n_rows + 0.5)
     several_rates = len({summary.sample_rate_hz for summary in summaries}) > 1
 
     def family_of(summary: Summary) -> str:
@@ -68,13 +52,13 @@ def quality_plot(summaries: list[Summary], metrics: Sequence[str]) -> bytes:
         axes.grid(alpha=0.3)
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)))
-    return _png(figure)
+    return png(figure)
 
 
 def comparison_plot(original: Float32, decoded: Float32, sample_rate_hz: int, names: tuple[str, str]) -> bytes:
     """PNG: both waveforms [T] and their difference above, both spectrograms and their difference in dB below."""
     x, y = check_pair(original, decoded)
-    figure = _new_figure(13, 6)
+    figure = new_figure(13, 6)
     axes = figure.subplots(2, 3, sharex=True)
     window = 512 if sample_rate_hz <= 16_000 else 1024
     times_s = np.arange(len(x)) / sample_rate_hz
@@ -99,4 +83,4 @@ def comparison_plot(original: Float32, decoded: Float32, sample_rate_hz: int, na
     axes[1, 0].set_ylabel("kHz")
     for axis in axes[1]:
         axis.set_xlabel("s")
-    return _png(figure)
+    return png(figure)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamcodec.errors import AudioError, MissingExtraError
+from streamcodec.errors import AudioError
 from streamcodec.evaluation.table import Estimate, markdown
+from streamcodec.figures import new_figure, png
 from streamcodec.listening.prepare import ANCHORS_HZ, REFERENCE
 from streamcodec.listening.results import Key, Ratings
 
@@ -104,11 +105,7 @@ def ratings_csv(listeners: list[Ratings], key: Key) -> str:
 
 def ratings_plot(summary: list[ConditionScore]) -> bytes:
     """PNG: means with 95 % intervals on the scale that listeners saw, best at the top."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "eval") from None
-    figure = Figure(figsize=(8, 1.2 + 0.4 * len(summary)), dpi=120, layout="constrained")
+    figure = new_figure(8, 1.2 + 0.4 * len(summary))
     axes = figure.add_subplot()
     places = np.arange(len(summary))[::-1]
     axes.errorbar(
@@ -122,6 +119,4 @@ def ratings_plot(summary: list[ConditionScore]) -> bytes:
         axes.text(x, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9)
     axes.grid(axis="x", alpha=0.4)
     axes.set_xlabel("MUSHRA score, mean and 95 % interval")
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return png(figure)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamcodec.errors import AudioError
+from streamcodec.files import write_text
 from streamcodec.listening.prepare import KEY, RESULTS
 
 _LONGEST_NAME = 200
@@ -85,9 +86,7 @@ def store_ratings(folder: Path, text: str, key: Key) -> Path:
     results = folder / RESULTS
     results.mkdir(exist_ok=True)
     path = results / f"{secrets.token_hex(8)}.json"
-    partial = path.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)
     return path
 
 

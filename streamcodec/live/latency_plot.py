@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
-from streamcodec.errors import MissingExtraError
+from streamcodec.figures import new_figure, png
 from streamcodec.live.latency import LatencyHistogram
 
 _TICKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
@@ -19,11 +18,7 @@ def latency_plot(parts: Mapping[str, LatencyHistogram]) -> bytes:
     MissingExtraError
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "eval") from None
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
     for name, histogram in parts.items():
         if not histogram.count:
@@ -45,6 +40,4 @@ def latency_plot(parts: Mapping[str, LatencyHistogram]) -> bytes:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return png(figure)

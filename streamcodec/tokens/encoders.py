@@ -24,7 +24,9 @@ OnFile = Callable[[Source, Outcome], None]
 """Called with each file when it is done, in no certain order."""
 
 CHUNK_S = 10.0
-"""Sound of one file that a torch engine takes at once."""
+"""Sound of one file that is read, and that a torch engine on a card takes, at once."""
+CPU_CHUNK_S = 0.25
+"""What a torch engine takes at once on the CPU, where longer arrays leave the caches, and malloc's own memory."""
 
 
 class Encoder(Protocol):
@@ -51,7 +53,7 @@ def create_encoder(
     runner = create_engine(checkpoint, backend, device or "cpu")
     if backend == "cpu":
         return ThreadedEncoder(runner, folder, n_codebooks, jobs)
-    return BatchedEncoder(runner, folder, n_codebooks, batch_files, jobs)
+    return BatchedEncoder(runner, folder, n_codebooks, batch_files, jobs, device)
 
 
 class _FileEncoder:
@@ -71,7 +73,10 @@ class _FileEncoder:
 
     def __init__(self, engine: Engine, folder: Path, n_codebooks: int, jobs: int) -> None:
         self.engine, self.folder, self.n_codebooks, self.jobs = engine, folder, n_codebooks, jobs
-        self.chunk_frames = max(1, round(CHUNK_S * engine.config.frame_rate_hz))
+        self.chunk_frames = self._frames(CHUNK_S)
+
+    def _frames(self, seconds: float) -> int:
+        return max(1, round(seconds * self.engine.config.frame_rate_hz))
 
     def sound(self, source: Source) -> SourceSound:
         """Open one file."""
@@ -142,9 +147,13 @@ class BatchedEncoder(_FileEncoder):
     shard alone, so a shard has the same codes whenever and wherever it is made on the same kind of device.
     """
 
-    def __init__(self, engine: Engine, folder: Path, n_codebooks: int, batch_files: int, jobs: int) -> None:
+    def __init__(
+        self, engine: Engine, folder: Path, n_codebooks: int, batch_files: int, jobs: int, device: str
+    ) -> None:
         super().__init__(engine, folder, n_codebooks, jobs)
         self.batch_files = batch_files
+        if device == "cpu":
+            self.chunk_frames = self._frames(CPU_CHUNK_S)
 
     def encode(self, shards: Iterable[Shard], on_file: OnFile) -> Generator[list[Outcome], None, None]:
         """See `Encoder`."""

@@ -14,7 +14,7 @@ import numpy as np
 from streamcodec.checkpoint import Checkpoint
 from streamcodec.config import CodecConfig
 from streamcodec.errors import ConfigError, TokensError
-from streamcodec.files import atomic_output
+from streamcodec.files import write_text
 from streamcodec.tokens.sources import Shard, Source, digest_of
 
 FORMAT_VERSION = 1
@@ -151,8 +151,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    with atomic_output(path) as file:
-        file.write(json.dumps(data, indent=1).encode() + b"\n")
+    write_text(path, json.dumps(data, indent=1) + "\n")
 
 
 def claim_folder(out_dir: Path, job: TokenJob) -> None:
@@ -184,6 +183,8 @@ def _difference(name: str, before: TokenJob, now: TokenJob) -> str:
         return "other sound files (a path or a size has changed)"
     if name in ("n_shards", "shards_sha256"):
         return "another --shard-files or --shard-mb"
+    if name == "n_codebooks":
+        return f"--bitrate {before.bitrate_bps / 1000:g}, not {now.bitrate_bps / 1000:g}"
     if name == "config":
         return f"a model of another shape, {before.config.get('name')}, not {now.config['name']}"
     return f"{name} = {getattr(before, name)}, not {getattr(now, name)}"

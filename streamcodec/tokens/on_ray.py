@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from streamcodec.tokens.shards import ShardSummary, write_shard
 from streamcodec.tokens.sources import Shard, Source
 
 _GPU_READERS = 4  # threads, and so CPUs, of a worker that reads for a GPU
+_KNOCK_S = 10.0
 
 
 def require_ray() -> Any:
@@ -27,12 +31,80 @@ def require_ray() -> Any:
     MissingExtraError
         It is not installed.
     """
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # of 41 s each, where what Ray finds does not answer
     try:
         import ray
         import ray.data
     except ModuleNotFoundError:
         raise MissingExtraError("ray", "ray") from None
     return ray
+
+
+@contextmanager
+def connected(address: str, workers: int, engine: str) -> Iterator[None]:
+    """Be connected to a cluster, unless the caller already is.
+
+    Parameters
+    ----------
+    address : str
+        As `ray.init` takes it; "local" starts a cluster on this machine for the time of the block.
+    workers : int
+        How many "local" must have room for.
+    engine : str
+        As `TokenJob.engine`.
+
+    Raises
+    ------
+    BackendError
+        The cluster cannot be reached.
+    MissingExtraError
+        Ray is not installed.
+    """
+    ray = require_ray()
+    started = not ray.is_initialized()
+    try:
+        if started:
+            _knock(address)
+            local = {"num_cpus": _cpus(engine) * workers, "include_dashboard": False} if address == "local" else {}
+            with _ray_errors(address):
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+        yield
+    finally:
+        if started and ray.is_initialized():
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise if nothing listens at HOST:PORT: Ray itself would try for long, and say little."""
+    place = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return  # Ray finds it, or refuses it at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise BackendError(f"Ray at {place}: nothing answers there ({reason}); is the cluster running?") from None
+
+
+@contextmanager
+def _ray_errors(address: str) -> Iterator[None]:
+    """Turn what Ray raises into one line."""
+    ray = require_ray()
+    try:
+        yield
+    except ray.exceptions.RayError as error:  # a worker's trace, which ends in its reason
+        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+        raise BackendError(f"Ray at {address}: {reason}") from None
+    except StreamcodecError:
+        raise
+    except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+        raise BackendError(f"Ray at {address}: {str(error).strip().splitlines()[0]}") from None
+
+
+def _cpus(engine: str) -> int:
+    """Of a worker."""
+    return _GPU_READERS if engine == "torch-cuda" else 1
 
 
 class ShardWorker:
@@ -89,45 +161,31 @@ def tokenize_on_ray(
     Parameters
     ----------
     address : str
-        Of the cluster as `ray.init` takes it; "local" starts one on this machine for the time of the call.
+        For the text of errors; be `connected`.
     workers : int
         At most; each takes one CPU, or a GPU and four CPUs to read for it.
 
     Raises
     ------
     BackendError
-        The cluster cannot be reached, or a worker failed.
+        A worker failed.
     """
-    ray = require_ray()
-    on_gpu = job.engine == "torch-cuda"
-    cpus = _GPU_READERS if on_gpu else 1
-    started = not ray.is_initialized()
-    try:
-        if started:
-            local = {"num_cpus": cpus * workers, "include_dashboard": False} if address == "local" else {}
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+    ray, cpus = require_ray(), _cpus(job.engine)
+    rows = [
+        {"shard": number, "sources": json.dumps([asdict(source) for source in shard])}
+        for number, shard in shards.items()
+    ]
+    with _ray_errors(address):
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        rows = [
-            {"shard": number, "sources": json.dumps([asdict(source) for source in shard])}
-            for number, shard in shards.items()
-        ]
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             ShardWorker,
             fn_constructor_args=(job, model and str(model), str(in_dir), str(out_dir), cpus),
             concurrency=(1, min(workers, len(rows))),
             num_cpus=cpus,
-            num_gpus=1 if on_gpu else 0,
+            num_gpus=1 if job.engine == "torch-cuda" else 0,
         )
         for row in done.iter_rows():
             if row["problem"]:
                 raise BackendError(f"a worker of Ray at {address}: {row['problem']}")
             yield ShardSummary.from_json(row["summary"])
-    except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
-        if isinstance(error, StreamcodecError):
-            raise
-        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-        raise BackendError(f"Ray at {address}: {reason}") from None
-    finally:
-        if started and ray.is_initialized():
-            ray.shutdown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -136,6 +136,8 @@ def tokenize_folder(
         When strict: a file cannot be tokenised; finished shards stay.
     MissingExtraError
         pyarrow, torch or ray is asked for and not installed.
+    BackendError
+        The engine cannot run here, or the cluster cannot be reached or failed.
     """
     began = time.perf_counter()
     require(options.format)
@@ -144,48 +146,46 @@ def tokenize_folder(
     shards = plan_shards(find_sources(in_dir), options.shard_files, options.shard_mb * 1_000_000)
     batch_files = 1 if options.engine == "cpu" else options.batch_files
     job = TokenJob.of(checkpoint, n_codebooks, options.format, options.engine, batch_files, shards)
-    if options.ray is None:
-        encoder = create_encoder(checkpoint, in_dir, n_codebooks, options.engine, batch_files, options.jobs)
-    else:
-        from streamcodec.tokens.on_ray import require_ray
+    with ExitStack() as stack:
+        if options.ray is None:
+            encoder = create_encoder(checkpoint, in_dir, n_codebooks, options.engine, batch_files, options.jobs)
+        else:
+            from streamcodec.tokens.on_ray import connected, tokenize_on_ray
 
-        require_ray()
-    claim_folder(out_dir, job)
-    summaries = dict(_finished(out_dir, job))
-    left = [number for number in range(len(shards)) if number not in summaries]
+            stack.enter_context(connected(options.ray, options.jobs, options.engine))
+        claim_folder(out_dir, job)
+        summaries = dict(_finished(out_dir, job))
+        todo = {number: shard for number, shard in enumerate(shards) if number not in summaries}
 
-    def check(skipped: tuple[Skipped, ...]) -> None:
-        if options.strict and skipped:
-            raise AudioError(f"{skipped[0].path}: {skipped[0].reason}")
+        def check(skipped: tuple[Skipped, ...]) -> None:
+            if options.strict and skipped:
+                raise AudioError(f"{skipped[0].path}: {skipped[0].reason}")
 
-    def on_file(source: Source, outcome: Outcome) -> None:
-        if isinstance(outcome, Skipped):
-            check((outcome,))
-        if on_done is not None:
-            on_done(source.n_bytes)
-
-    if on_start is not None:
-        on_start(sum(_n_bytes(shard) for shard in shards))
-    for number, summary in summaries.items():
-        check(summary.skipped)
-        if on_done is not None:
-            on_done(_n_bytes(shards[number]))
-    todo = {number: shards[number] for number in left}
-    if options.ray is None:
-        with closing(encoder.encode(todo.values(), on_file)) as encoded:
-            for number, outcomes in zip(left, encoded, strict=True):
-                summaries[number] = write_shard(out_dir, job, number, outcomes)
-    elif todo:
-        from streamcodec.tokens.on_ray import tokenize_on_ray
-
-        for summary in tokenize_on_ray(options.ray, job, options.model, in_dir, out_dir, todo, options.jobs):
-            check(summary.skipped)
-            summaries[summary.shard] = summary
+        def on_file(source: Source, outcome: Outcome) -> None:
+            if isinstance(outcome, Skipped):
+                check((outcome,))
             if on_done is not None:
-                on_done(_n_bytes(shards[summary.shard]))
+                on_done(source.n_bytes)
+
+        if on_start is not None:
+            on_start(sum(_n_bytes(shard) for shard in shards))
+        for number, summary in summaries.items():
+            check(summary.skipped)
+            if on_done is not None:
+                on_done(_n_bytes(shards[number]))
+        if options.ray is None:
+            encoded = stack.enter_context(closing(encoder.encode(todo.values(), on_file)))
+            for number, outcomes in zip(todo, encoded, strict=True):
+                summaries[number] = write_shard(out_dir, job, number, outcomes)
+        elif todo:
+            for summary in tokenize_on_ray(options.ray, job, options.model, in_dir, out_dir, todo, options.jobs):
+                check(summary.skipped)
+                summaries[summary.shard] = summary
+                if on_done is not None:
+                    on_done(_n_bytes(shards[summary.shard]))
     ordered = [summaries[number] for number in range(len(shards))]
     write_index(out_dir, job, ordered)
-    return _report(out_dir, job, ordered, left, time.perf_counter() - began)
+    return _report(out_dir, job, ordered, list(todo), time.perf_counter() - began)
 
 
 def write_index(out_dir: Path, job: TokenJob, summaries: list[ShardSummary]) -> None:

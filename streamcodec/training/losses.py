@@ -7,7 +7,6 @@ under autocast.  Only the first argument, what the model made, gets a gradient.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from math import log
 
@@ -54,9 +53,6 @@ class MultiScaleMelLoss(nn.Module):
         Window of each scale in samples; the hop is a quarter.
     mels : sequence of int
         Mel bands of each scale.
-    scales_per_step : int, optional
-        Compute so many scales a step, drawn by the step's number and weighted by n / scales_per_step: the same loss
-        on average, for less time.
     floor : float
         Magnitudes are clamped to at least this.
     """
@@ -67,32 +63,19 @@ class MultiScaleMelLoss(nn.Module):
         windows: Sequence[int] = (32, 64, 128, 256, 512, 1024, 2048),
         mels: Sequence[int] = (5, 10, 20, 40, 80, 160, 320),
         *,
-        scales_per_step: int | None = None,
         floor: float = 1e-5,
     ) -> None:
         super().__init__()
         if len(windows) != len(mels) or not windows:
             raise ConfigError(f"{len(windows)} windows and {len(mels)} mel counts; give one of each for every scale")
-        if scales_per_step is not None and not 1 <= scales_per_step <= len(windows):
-            raise ConfigError(f"scales_per_step is {scales_per_step}; it must be from 1 to {len(windows)}")
         self.scales = nn.ModuleList(
             _MelScale(sample_rate_hz, window, count, floor) for window, count in zip(windows, mels, strict=True)
         )
-        self.scales_per_step = scales_per_step
 
-    def drawn_scales(self, step: int) -> list[int]:
-        """Indices of the scales that `step` computes: the same on every machine and after a resume."""
-        count = len(self.scales)
-        if self.scales_per_step is None:
-            return list(range(count))
-        return sorted(random.Random(f"mel scales of step {step}").sample(range(count), self.scales_per_step))
-
-    def forward(self, made: Tensor, target: Tensor, step: int = 0) -> Tensor:
-        """Loss of `made` against `target`, both [B, T]; `step` matters only with `scales_per_step`."""
-        chosen = self.drawn_scales(step)
+    def forward(self, made: Tensor, target: Tensor) -> Tensor:
+        """Loss of `made` against `target`, both [B, T]."""
         with torch.autocast(made.device.type, enabled=False):
-            total = sum((self.scales[i](made, target) for i in chosen), made.new_zeros((), dtype=torch.float32))
-        return total * (len(self.scales) / len(chosen))
+            return sum((scale(made, target) for scale in self.scales), made.new_zeros((), dtype=torch.float32))
 
 
 class MultiScaleSpectralLoss(nn.Module):

@@ -33,11 +33,11 @@ class Reconstruction(nn.Module):
         self.spectral = losses.MultiScaleSpectralLoss()
         self.compressed = losses.CompressedSpectralLoss(sample_rate_hz, phase_share=settings.phase_share)
 
-    def forward(self, made: Tensor, target: Tensor, step: int = 0) -> dict[str, Tensor]:
+    def forward(self, made: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Unweighted terms of `made` against `target`, both [B, T]."""
         terms = {}
         if self.weights["mel"]:
-            terms["mel"] = self.mel(made, target, step)
+            terms["mel"] = self.mel(made, target)
         if self.weights["spectral"]:
             terms["spectral"] = self.spectral(made, target)
         if self.weights["waveform"]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from streamcodec.errors import CheckpointError
+from streamcodec.files import write_text
 
 INDEX = "resume.json"
 
@@ -26,9 +27,7 @@ def save_state(folder: Path, state: dict[str, Any], piece_bytes: int) -> None:
         name = f"resume-{state['step']:08d}-{digest[:8]}.{number:03d}"
         (folder / name).write_bytes(data[start : start + piece_bytes])
         names.append(name)
-    beside = folder / (INDEX + ".part")
-    beside.write_text(json.dumps({"step": state["step"], "sha256": digest, "pieces": names}, indent=1))
-    beside.replace(folder / INDEX)
+    write_text(folder / INDEX, json.dumps({"step": state["step"], "sha256": digest, "pieces": names}, indent=1))
     for old in folder.glob("resume-*.[0-9][0-9][0-9]"):
         if old.name not in names:
             old.unlink()

@@ -20,6 +20,7 @@ from streamcodec.training.optimizer import Adam
 from streamcodec.training.reconstruction import Reconstruction, loss_weights
 from streamcodec.training.settings import TrainSettings
 from streamcodec.training.shapes import model_config
+from streamcodec.training.start import take_weights
 from streamcodec.training.world import World
 
 
@@ -152,7 +153,7 @@ class Trainer:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             made, latent, quantized = self._parallel_model(wave, used, heard, channel=channel, learn_encoder=not fixed)
         made = made.float()
-        terms: dict[str, Tensor] = self.reconstruction(made, wave, self.step)
+        terms: dict[str, Tensor] = self.reconstruction(made, wave)
         if quantized is not None and not fixed:
             terms |= {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
         weights = loss_weights(settings)
@@ -295,31 +296,7 @@ class Trainer:
             self.opponent.load_state(state)
 
     def load_model(self, model: CodecModel) -> None:
-        """Start from another model's weights, with fresh optimisers.
-
-        Codebooks of another kind or shape are not taken over: those of this run are seeded from the encoder's latents.
-
-        Raises
-        ------
-        ConfigError
-            It is a model of another shape.
-        """
-        state = model.state_dict()
-        own = self.model.state_dict()
-        books = {name for name in own.keys() | state.keys() if name.startswith("quantizer.")}
-        if any(name not in own or name not in state or own[name].shape != state[name].shape for name in books):
-            if not self.settings.unquantized_steps:
-                raise ConfigError(
-                    "the codebooks to start from are of another kind; give them unquantized_steps to seed"
-                )
-            state = {name: value for name, value in state.items() if name not in books}
-            state |= {name: value for name, value in own.items() if name in books}
-        try:
-            self.model.load_state_dict(state)
-        except RuntimeError:
-            raise ConfigError(
-                f"the weights to start from are of {model.config.to_json()}; these settings make a model of "
-                f"{self.config.to_json()}"
-            ) from None
+        """Start from another model's weights, with fresh optimisers; see `take_weights`."""
+        take_weights(self.model, model, seeds_codebooks=self.settings.unquantized_steps > 0)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self._pairs = None

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from streamcodec.errors import AudioError, CorpusError
+from streamcodec.files import write_text
 from streamcodec.training.corpus.archive import deb_members, folder_members
 from streamcodec.training.corpus.catalogue import CATEGORIES, Label, Package, Source
 from streamcodec.training.corpus.decode import AUDIO_SUFFIXES, decode
-from streamcodec.training.corpus.index import FORMAT, Item, read_json, records_of, write_atomically
+from streamcodec.training.corpus.index import FORMAT, Item, read_json, records_of
 from streamcodec.training.corpus.prepare import RATE_HZ, DropItem, prepare
 from streamcodec.training.corpus.shards import SHARD_S, ShardWriter
 from streamcodec.training.corpus.split import OWN_PREFIX, planned, unit_hash
@@ -78,7 +79,7 @@ def prepare_out(out: Path) -> None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise CorpusError(f"{out} is not empty and not a corpus that can be built on; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(marker, json.dumps({"format": FORMAT, "sample_rate_hz": RATE_HZ}) + "\n")
+        write_text(marker, json.dumps({"format": FORMAT, "sample_rate_hz": RATE_HZ}) + "\n")
     elif read_json(marker).get("format") != FORMAT:
         raise CorpusError(f"{out} was made by another version of streamcodec; choose another --out")
     for folder in ("shards", "records", "finished"):
@@ -97,7 +98,7 @@ def build_package(
     if not is_finished(out, package.name):
         build = _SourceBuild(out, package, shard_s, set())
         build.run(lambda wanted: deb_members(deb, wanted), on_file)
-        write_atomically(
+        write_text(
             out / "finished" / f"{package.name}.json", json.dumps({"dropped": build.dropped}, ensure_ascii=False)
         )
 
@@ -115,11 +116,11 @@ def build_folder(out: Path, folder: Folder, on_file: OnFile | None = None, shard
     earlier: dict[str, Any] = read_json(note) if note.exists() else {"root": fingerprint, "dropped": []}
     if earlier["root"] != fingerprint:
         raise CorpusError(f"another folder called {folder.name} is in {out}; give this one its own --name")
-    write_atomically(note, json.dumps(earlier, ensure_ascii=False))
+    write_text(note, json.dumps(earlier, ensure_ascii=False))
     build = _SourceBuild(out, folder, shard_s, {path for path, _ in earlier["dropped"]})
     build.run(lambda wanted: folder_members(folder.root, wanted), on_file)
     earlier["dropped"] += build.dropped
-    write_atomically(note, json.dumps(earlier, ensure_ascii=False))
+    write_text(note, json.dumps(earlier, ensure_ascii=False))
 
 
 class _SourceBuild:

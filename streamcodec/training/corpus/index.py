@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from streamcodec.errors import CorpusError
+from streamcodec.files import write_text
 from streamcodec.training.corpus.prepare import RATE_HZ
 from streamcodec.training.corpus.split import assign
 
@@ -51,14 +51,7 @@ class ShardRecord:
 
     def write(self, out: Path) -> None:
         """Write the record into the corpus `out`; from then on the shard counts."""
-        write_atomically(out / "records" / f"{self.shard}.json", json.dumps(asdict(self), ensure_ascii=False))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it there."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+        write_text(out / "records" / f"{self.shard}.json", json.dumps(asdict(self), ensure_ascii=False))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -132,7 +125,7 @@ def write_index(out: Path) -> dict[str, Any]:
         "items": [asdict(item) for item in items],
         "dropped": sorted(dropped),
     }
-    write_atomically(path, index_text(data))
+    write_text(path, index_text(data))
     return data
 
 
