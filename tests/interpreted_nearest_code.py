@@ -15,7 +15,14 @@ from streamcodec_kernels.code_lookup.reference import code_lookup as lookup_refe
 from streamcodec_kernels.nearest_code.cuda import nearest_code  # noqa: E402
 from streamcodec_kernels.nearest_code.reference import nearest_code as reference  # noqa: E402
 
-SHAPES = [(1, 64, 12, 1024, 8), (19, 24, 3, 256, 8), (16, 16, 2, 8, 4), (33, 16, 2, 64, 17), (3, 40, 2, 512, 33)]
+SHAPES = [
+    (1, 64, 12, 1024, 8),
+    (19, 24, 3, 256, 8),
+    (16, 16, 2, 8, 4),
+    (33, 16, 2, 64, 17),
+    (3, 40, 2, 520, 33),
+    (2, 24, 2, 70, 64),
+]
 
 
 def drawn(rows: int, latent: int, books: int, size: int, dim: int, device: str = "cpu") -> list[Tensor]:
@@ -50,7 +57,8 @@ def search(arrays: list[Tensor], books: int, counts: Tensor | None = None, activ
     codes = torch.full((rows, books), -7, dtype=torch.int16, device=device)
     counts = torch.full((rows,), books, dtype=torch.int32, device=device) if counts is None else counts
     active = torch.ones(rows, dtype=torch.bool, device=device) if active is None else active
-    nearest_code(latents, in_weight, in_bias, codebook, project(codebook, out_weight, out_bias), counts, active, codes)
+    across, parts = codebook.transpose(1, 2).contiguous(), project(codebook, out_weight, out_bias)
+    nearest_code(latents, in_weight, in_bias, across, parts, counts, active, codes)
     return codes
 
 

@@ -23,7 +23,15 @@ TYPES = {
 @pytest.mark.parametrize("capability", TARGETS)
 @pytest.mark.parametrize(
     ("latent", "dim", "pointer"),
-    [(64, 8, "*fp32"), (128, 8, "*fp32"), (128, 8, "*bf16"), (64, 65, "*fp32"), (128, 129, "*fp32")],
+    [
+        (64, 8, "*fp32"),
+        (128, 8, "*fp32"),
+        (128, 8, "*bf16"),
+        (128, 33, "*fp32"),
+        (64, 64, "*fp32"),
+        (64, 65, "*fp32"),
+        (128, 129, "*fp32"),
+    ],
 )
 def test_the_search_compiles_without_spills(
     latent: int, dim: int, pointer: str, capability: int, tmp_path: Path

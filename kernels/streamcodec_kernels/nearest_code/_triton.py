@@ -1,7 +1,7 @@
 """Triton: one program walks the codebooks for sixteen latents without leaving the chip.
 
-All products are float32 (no TF32), so that only a near-tie can fall otherwise than on the CPU; equal scores go to the
-lowest code.  What a code takes from the residual is read from `parts`, where it was made once, in float64.
+All products are float32 (no TF32), so that only a near-tie can fall otherwise than on the CPU.  Each lane keeps the best
+of its own codes; lanes are compared once a codebook, and equal scores go to the lowest code.  What a code takes from the residual is read from `parts`, where it was made once, in float64.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor
 from streamcodec_kernels.ring._triton import padded
 
 BLOCK_ROWS = 16
-BLOCK_DIM = 16
 
 
 @triton.jit
@@ -36,7 +35,7 @@ def _score(
 ) -> tl.tensor:  # fmt: skip
     """Scores with the products over the dimensions `axis` added."""
     mask = (code < size)[None, :] & (axis < dim)[:, None]
-    codes = tl.load(book_ptr + code[None, :] * dim + axis[:, None], mask=mask, other=0.0)
+    codes = tl.load(book_ptr + axis[:, None] * size + code[None, :], mask=mask, other=0.0)
     return tl.dot(query, codes, score, input_precision="ieee")
 
 
@@ -45,7 +44,8 @@ def nearest_code_kernel(
     latent_ptr: tl.tensor, in_weight_ptr: tl.tensor, in_bias_ptr: tl.tensor, codebook_ptr: tl.tensor,
     parts_ptr: tl.tensor, counts_ptr: tl.tensor, active_ptr: tl.tensor, codes_ptr: tl.tensor, batch: int,
     books: tl.constexpr, latent: tl.constexpr, dim: tl.constexpr, size: tl.constexpr,
-    block_latent: tl.constexpr, block_dim: tl.constexpr, block_codes: tl.constexpr, block_rows: tl.constexpr,
+    block_latent: tl.constexpr, block_dim: tl.constexpr, block_rest: tl.constexpr, block_codes: tl.constexpr,
+    block_rows: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write the codes of `block_rows` latents."""
     row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
@@ -55,6 +55,8 @@ def nearest_code_kernel(
     most = tl.minimum(tl.max(count, axis=0), books)
     value = tl.arange(0, block_latent)
     axis = tl.arange(0, block_dim)
+    rest = block_dim + tl.arange(0, block_rest)
+    lane = tl.arange(0, block_codes)
     target = codes_ptr + row.to(tl.int64) * books
     inside = on[:, None] & (value < latent)[None, :]
     offset = row.to(tl.int64)[:, None] * latent + value[None, :]
@@ -63,24 +65,28 @@ def nearest_code_kernel(
         weight_ptr = in_weight_ptr + k * (latent * dim)
         bias_ptr = in_bias_ptr + k * dim
         book_ptr = codebook_ptr + k * (size * dim)
-        best = tl.full([block_rows], float("-inf"), tl.float32)
-        chosen = tl.zeros([block_rows], tl.int32)
-        if dim <= block_dim:
+        if dim <= block_dim + block_rest:
             query = _query(residual, weight_ptr, bias_ptr, value, axis, latent, dim)
+        if block_dim < dim <= block_dim + block_rest:
+            rest_query = _query(residual, weight_ptr, bias_ptr, value, rest, latent, dim)
+        best = tl.full([block_rows, block_codes], float("-inf"), tl.float32)
+        holder = tl.zeros([block_rows, block_codes], tl.int32)
         for first in range(0, size, block_codes):
-            code = first + tl.arange(0, block_codes)
+            code = first + lane
             score = tl.zeros([block_rows, block_codes], tl.float32)
-            if dim <= block_dim:
+            if dim <= block_dim + block_rest:
                 score = _score(query, book_ptr, code, axis, score, dim, size)
-            else:  # a query of many dimensions does not fit beside the scores: made anew, a few dimensions at a time
+                if dim > block_dim:
+                    score = _score(rest_query, book_ptr, code, rest, score, dim, size)
+            else:  # queries of many dimensions do not fit beside the scores: made anew for each tile
                 for first_axis in range(0, dim, block_dim):
                     part = _query(residual, weight_ptr, bias_ptr, value, first_axis + axis, latent, dim)
                     score = _score(part, book_ptr, code, first_axis + axis, score, dim, size)
-            known = (code < size)[None, :] & (score == score)  # a score that is not a number is never the highest
-            score = tl.where(known, score, float("-inf"))
-            highest, at = tl.max(score, axis=1, return_indices=True, return_indices_tie_break_left=True)
-            chosen = tl.where(highest > best, first + at, chosen)
-            best = tl.maximum(highest, best)
+            better = (code < size)[None, :] & (score > best)  # a score that is not a number never is
+            best = tl.where(better, score, best)
+            holder = tl.where(better, code[None, :], holder)
+        highest = tl.max(best, axis=1)
+        chosen = tl.min(tl.where(best == highest[:, None], holder, size), axis=1)
         tl.store(target + k, tl.where(k < count, chosen, 0).to(codes_ptr.dtype.element_ty), mask=on)
         part = (k * size + chosen).to(tl.int64) * latent
         residual -= tl.load(parts_ptr + part[:, None] + value[None, :], mask=inside, other=0.0)
@@ -89,12 +95,14 @@ def nearest_code_kernel(
 
 
 def plan(latent: int, dim: int, size: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Tile of a shape and the compiler's options: more codes at once where the query is made anew for each tile."""
-    small = dim <= BLOCK_DIM
-    tile = {"block_latent": padded(latent), "block_dim": BLOCK_DIM, "block_rows": BLOCK_ROWS}
-    tile["block_codes"] = min(128 if small else 256, padded(size))
+    """Tile of a shape and the compiler's options: queries of up to 64 dimensions are kept, in one block or two."""
+    few = dim <= 64
+    block_dim = min(32 if few else 16, padded(dim))
+    tile = {"block_latent": padded(latent), "block_dim": block_dim, "block_rows": BLOCK_ROWS}
+    tile["block_rest"] = min(block_dim, padded(max(1, dim - block_dim)))
+    tile["block_codes"] = min(256, padded(size))
     shape = {"latent": latent, "dim": dim, "size": size}
-    return {**tile, **shape}, {"num_warps": 8 if small else 16, "num_stages": 2}
+    return {**tile, **shape}, {"num_warps": 8 if few else 16, "num_stages": 2}
 
 
 def nearest_code(
@@ -103,12 +111,12 @@ def nearest_code(
 ) -> None:  # fmt: skip
     """Write the codes [B, K] of latents [B, L]."""
     batch, books = codes.shape
-    _, size, dim = codebook.shape
+    _, dim, size = codebook.shape
     latent = latents.shape[1]
     if books > len(codebook) or parts.shape != (len(codebook), size, latent):
         raise ValueError(
             f"codes are {tuple(codes.shape)}, codebook {tuple(codebook.shape)}, parts {tuple(parts.shape)}; "
-            "they must be [B, at most K], [K, N, D] and [K, N, L]"
+            "they must be [B, at most K], [K, D, N] and [K, N, L]"
         )
     constants, options = plan(latent, dim, size)
     if batch and books:

@@ -21,8 +21,10 @@ def nearest_code(
     ----------
     latents : Tensor
         [B, L], float32, bfloat16 or float16.
-    in_weight, in_bias, codebook : Tensor
-        float32 [K, L, D], [K, D] and [K, N, D] (or of more codebooks), as the package describes them.
+    in_weight, in_bias : Tensor
+        float32 [K, L, D] and [K, D] (or of more codebooks), as the package describes them.
+    codebook : Tensor
+        float32 [K, D, N]: neighbours in memory are codes, as those are what neighbouring threads compare.
     parts : Tensor
         float32 [K, N, L], by `streamcodec_kernels.code_lookup.cuda.project`.
     counts : Tensor
