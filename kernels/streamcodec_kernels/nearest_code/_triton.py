@@ -1,7 +1,8 @@
 """Triton: one program walks the codebooks for sixteen latents without leaving the chip.
 
-All products are float32 (no TF32), so that only a near-tie can fall otherwise than on the CPU.  Each lane keeps the best
-of its own codes; lanes are compared once a codebook, and equal scores go to the lowest code.  What a code takes from the residual is read from `parts`, where it was made once, in float64.
+All products are float32 (no TF32), so that only a near-tie can fall otherwise than on the CPU.  Each lane keeps the
+best of its own codes; lanes are compared once a codebook, and equal scores go to the lowest code.  What a code takes
+from the residual is read from `parts`, where it was made once, in float64.
 """
 
 from __future__ import annotations
