@@ -1,5 +1,6 @@
 """What can be wrong with sound devices is said in one clear line; a fake PortAudio has all the faults."""
 
+import itertools
 import json
 import re
 import sys
@@ -61,6 +62,7 @@ class FakePortAudio:
 
     def __init__(self):
         self.streams, self.busy, self.unplugged, self.gone = [], set(), False, False
+        self.ticks_to_unplug = None
         self.rates = {0: {24_000, 48_000}, 1: {48_000}, 2: set()}
         self.clock_s = None
         self.entries = [
@@ -251,8 +253,8 @@ def test_a_device_whose_driver_gives_errors_ends_the_run_too(audio, monkeypatch,
 
 def test_loopback_reports_and_names_the_device_that_was_unplugged(running_audio, monkeypatch):
     monkeypatch.setattr("streamcodec.live.session._PATIENCE_S", 0.3)
-    threading.Timer(1.5, lambda: setattr(running_audio, "unplugged", True)).start()
-    result = CliRunner().invoke(main, ["loopback", "--seconds", "20", "--json"])
+    running_audio.ticks_to_unplug = 150
+    result = CliRunner().invoke(main, ["loopback", "--seconds", "60", "--json"])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["frames_sent"] > 10
     assert "stopped: no sound for" in result.stderr
@@ -295,7 +297,11 @@ def running_audio(audio, monkeypatch):
 
     def start(stream):
         def call_back():
-            while stream.active and not audio.unplugged:
+            for ticks in itertools.count():
+                if not stream.active or audio.unplugged:
+                    return
+                if ticks == audio.ticks_to_unplug:
+                    audio.unplugged = True
                 stream.tick()
                 time.sleep(0.01)
 

@@ -30,7 +30,7 @@ def channel_block(channels: int) -> int:
 
 @triton.jit
 def half_turns(x: tl.tensor, rate: tl.tensor) -> tl.tensor:
-    """x * rate less the nearest whole number, in [-0.5, 0.5] also where float32 has run out of digits."""
+    """X * rate less the nearest whole number, in [-0.5, 0.5] also where float32 has run out of digits."""
     n = (x * rate + 12582912.0) - 12582912.0  # 1.5 * 2^23: the sum rounds to a whole number
     return tl.minimum(tl.maximum(x * rate - n, -0.5), 0.5)
 
