@@ -143,6 +143,16 @@ def test_killed_at_any_point_it_goes_on_and_the_result_is_byte_identical(tmp_pat
     assert contents(killed) == contents(whole)
 
 
+def test_interrupted_it_says_that_the_same_command_goes_on(good, small, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("streamcodec.tokens.run.tokenize_folder", interrupted)
+    result = run(good, tmp_path / "out", *small)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: interrupted; the same command goes on after the last whole shard\n"
+
+
 def test_a_second_run_makes_nothing_and_says_the_same(good, tokens, small):
     before = contents(tokens)
     result = run(good, tokens, *small, "--json")

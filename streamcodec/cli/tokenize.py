@@ -79,13 +79,16 @@ def command(
         disable=not sys.stderr.isatty(),
     ) as progress:
         task = progress.add_task("", total=None)
-        report = tokenize_folder(
-            in_dir.resolve(),
-            out_dir.resolve(),
-            options,
-            on_start=lambda n_bytes: progress.update(task, total=n_bytes),
-            on_done=lambda n_bytes: progress.advance(task, n_bytes),
-        )
+        try:
+            report = tokenize_folder(
+                in_dir.resolve(),
+                out_dir.resolve(),
+                options,
+                on_start=lambda n_bytes: progress.update(task, total=n_bytes),
+                on_done=lambda n_bytes: progress.advance(task, n_bytes),
+            )
+        except KeyboardInterrupt:
+            raise click.ClickException("interrupted; the same command goes on after the last whole shard") from None
     for problem in report.skipped:
         click.echo(f"skipped {problem.path}: {problem.reason}", err=True)
     if as_json:
