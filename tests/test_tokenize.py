@@ -147,7 +147,7 @@ def test_interrupted_it_says_that_the_same_command_goes_on(good, small, tmp_path
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("streamcodec.tokens.run.tokenize_folder", interrupted)
+    monkeypatch.setattr("streamcodec.cli.tokenize.tokenize_folder", interrupted)
     result = run(good, tmp_path / "out", *small)
     assert result.exit_code == 1
     assert result.stderr == "Error: interrupted; the same command goes on after the last whole shard\n"
