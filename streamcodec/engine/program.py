@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -54,6 +53,13 @@ class Program:
         Length of a stream's state.
     shared_scratch_values, stream_scratch_values : int
         Length of the scratch vector: a part for all streams together and a part for each.
+
+    Attributes
+    ----------
+    settings : array of int64
+        `layout`, and the addresses of the arrays: `streamcodec_kernels.program.layout`.
+    settings_address : int
+        Where `settings` lies.
     """
 
     table: NDArray[np.int64]
@@ -64,9 +70,11 @@ class Program:
     shared_scratch_values: int
     stream_scratch_values: int
 
-    @cached_property
-    def settings(self) -> NDArray[np.int64]:
-        """What the compiled code needs to know, addresses of this program's arrays included."""
+    settings: NDArray[np.int64] = field(init=False)
+    settings_address: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Tell the compiled code where this program's arrays lie; here, not at the first call: threads share it."""
         numbers = {
             **self.layout,
             "OPERATIONS": len(self.table),
@@ -76,12 +84,9 @@ class Program:
             "HALF_WEIGHTS_ADDRESS": self.half_weights.ctypes.data,
             "HALF_WEIGHTS_VALUES": self.half_weights.size,
         }
-        return np.array([numbers[name] for name in SETTINGS], np.int64)
-
-    @cached_property
-    def settings_address(self) -> int:
-        """Where `settings` lies."""
-        return int(self.settings.ctypes.data)
+        settings = np.array([numbers[name] for name in SETTINGS], np.int64)
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "settings_address", int(settings.ctypes.data))
 
 
 def compile_encoder(config: CodecConfig, weights: Weights, half: bool = False) -> Program:
