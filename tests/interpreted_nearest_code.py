@@ -12,17 +12,11 @@ from torch import Tensor  # noqa: E402
 
 from streamcodec_kernels.code_lookup.cuda import code_lookup, project  # noqa: E402
 from streamcodec_kernels.code_lookup.reference import code_lookup as lookup_reference  # noqa: E402
-from streamcodec_kernels.nearest_code.cuda import nearest_code  # noqa: E402
+from streamcodec_kernels.nearest_code.cuda import arrange, nearest_code  # noqa: E402
 from streamcodec_kernels.nearest_code.reference import nearest_code as reference  # noqa: E402
 
-SHAPES = [
-    (1, 64, 12, 1024, 8),
-    (19, 24, 3, 256, 8),
-    (16, 16, 2, 8, 4),
-    (33, 16, 2, 64, 17),
-    (3, 40, 2, 520, 33),
-    (2, 24, 2, 70, 64),
-]
+SHAPES = [(1, 64, 12, 1024, 8), (19, 24, 3, 256, 8), (16, 16, 2, 8, 4), (33, 16, 2, 64, 17), (3, 40, 2, 512, 33)]
+SHAPES += [(3, 24, 2, 128, 40), (2, 72, 2, 300, 64), (3, 20, 2, 1024, 70), (2, 1000, 2, 32, 8)]
 
 
 def drawn(rows: int, latent: int, books: int, size: int, dim: int, device: str = "cpu") -> list[Tensor]:
@@ -38,15 +32,21 @@ def drawn(rows: int, latent: int, books: int, size: int, dim: int, device: str =
     return [array.to(device) for array in arrays]
 
 
-def euclidean(rows: int, latent: int, books: int, size: int, device: str = "cpu") -> list[Tensor]:
-    """Latents and arrays of codebooks that live in the latent space: one more dimension, dot products as distances."""
+def euclidean(
+    rows: int, latent: int, books: int, size: int, axes: int | None = None, device: str = "cpu"
+) -> list[Tensor]:
+    """Latents and arrays of codebooks of axes of the latent: one more dimension, dot products as distances."""
     source = torch.Generator().manual_seed(rows + latent)
-    vectors = torch.randn(books, size, latent, generator=source)
-    eye, last = torch.eye(latent, latent + 1), torch.zeros(latent + 1)
+    axes = latent if axes is None else axes
+    vectors = torch.randn(books, size, axes, generator=source)
+    basis = torch.linalg.qr(torch.randn(latent, latent, generator=source))[0][:, :axes]
+    basis = torch.nn.functional.pad(basis, (0, 1))
+    last = torch.zeros(axes + 1)
     last[-1] = 1
     codebook = torch.cat([vectors, -0.5 * vectors.square().sum(-1, keepdim=True)], 2)
-    arrays = [torch.randn(rows, latent, generator=source), eye.expand(books, -1, -1), last.expand(books, -1), codebook]
-    arrays += [eye.t().expand(books, -1, -1), torch.zeros(books, latent)]
+    weights = basis.expand(books, -1, -1), last.expand(books, -1)
+    arrays = [torch.randn(rows, latent, generator=source), *weights, codebook]
+    arrays += [basis.t().expand(books, -1, -1), torch.zeros(books, latent)]
     return [array.contiguous().to(device) for array in arrays]
 
 
@@ -57,8 +57,8 @@ def search(arrays: list[Tensor], books: int, counts: Tensor | None = None, activ
     codes = torch.full((rows, books), -7, dtype=torch.int16, device=device)
     counts = torch.full((rows,), books, dtype=torch.int32, device=device) if counts is None else counts
     active = torch.ones(rows, dtype=torch.bool, device=device) if active is None else active
-    across, parts = codebook.transpose(1, 2).contiguous(), project(codebook, out_weight, out_bias)
-    nearest_code(latents, in_weight, in_bias, across, parts, counts, active, codes)
+    parts = project(codebook, out_weight, out_bias)
+    nearest_code(latents, *arrange(in_weight, in_bias, codebook), parts, counts, active, codes)
     return codes
 
 
@@ -86,22 +86,38 @@ def test_codes_equal_the_reference(rows: int, latent: int, books: int, size: int
     check(arrays, search(arrays, books))
 
 
-def test_codes_of_euclidean_codebooks_equal_the_reference() -> None:
-    arrays = euclidean(5, 64, 2, 300)
+@pytest.mark.parametrize(("latent", "axes"), [(48, 32), (64, 64)])
+def test_codes_of_euclidean_codebooks_equal_the_reference(latent: int, axes: int) -> None:
+    arrays = euclidean(5, latent, 2, 300, axes)
     check(arrays, search(arrays, 2))
 
 
-def test_ties_go_to_the_lowest_code() -> None:
-    latents, in_weight, in_bias, codebook, out_weight, out_bias = drawn(16, 16, 2, 512, 8)
-    codebook = codebook[:, :1].expand(-1, 512, -1).contiguous()
+@pytest.mark.parametrize("dim", [8, 33, 70])
+def test_ties_go_to_the_lowest_code(dim: int) -> None:
+    latents, in_weight, in_bias, codebook, out_weight, out_bias = drawn(5, 16, 2, 1200, dim)
+    codebook = codebook[:, :1].expand(-1, 1200, -1).contiguous()
     arrays = [latents, in_weight, in_bias, codebook, out_weight, out_bias]
     assert (search(arrays, 2) == 0).all()
-    codebook[:, [5, 300]] = torch.nn.functional.normalize(latents[:1] @ in_weight + in_bias[:, None], dim=-1)
+    best = torch.nn.functional.normalize(latents[:1] @ in_weight + in_bias[:, None], dim=-1)
     arrays[0] = latents[:1]
-    assert search(arrays, 2)[0, 0] == 5
+    for places in ([5, 300], [300, 517], [261, 517], [1030, 1199]):  # lanes in either order, the same lane, one tile
+        arrays[3] = codebook.clone()
+        arrays[3][:, places] = best
+        assert search(arrays, 2)[0, 0] == places[0]
 
 
-@pytest.mark.parametrize("dim", [8, 20])
+@pytest.mark.parametrize("dim", [8, 33, 70])
+def test_every_score_may_be_negative_and_one_that_is_no_number_is_never_the_highest(dim: int) -> None:
+    latents, in_weight, _, codebook, out_weight, out_bias = drawn(4, 16, 2, 300, dim)
+    arrays = [latents, 0 * in_weight, torch.ones(2, dim), -codebook.abs(), out_weight, out_bias]
+    check(arrays, search(arrays, 2))
+    highest = search(arrays, 2)[0].tolist()
+    for k, code in enumerate(highest):
+        arrays[3][k, code, dim - 1] = float("nan")
+        assert arrays[3][k].sum(-1).nan_to_num(nan=float("-inf")).argmax() == search(arrays, 2)[0, k]
+
+
+@pytest.mark.parametrize("dim", [8, 20, 33, 70])
 def test_every_stream_has_its_own_number_of_codebooks(dim: int) -> None:
     arrays = drawn(7, 16, 4, 64, dim)
     whole = search(arrays, 4)
@@ -119,8 +135,9 @@ def test_a_latent_has_the_same_codes_alone_and_with_fewer_codebooks() -> None:
     assert torch.equal(search([arrays[0][17:], *arrays[1:]], 2), whole[17:, :2])
 
 
-def test_no_number_in_one_stream_leaves_the_others_alone() -> None:
-    arrays = drawn(3, 16, 2, 64, 8)
+@pytest.mark.parametrize("dim", [8, 33, 70])
+def test_no_number_in_one_stream_leaves_the_others_alone(dim: int) -> None:
+    arrays = drawn(3, 16, 2, 64, dim)
     expected = search(arrays, 2)
     arrays[0][1] = float("nan")
     codes = search(arrays, 2)
@@ -168,5 +185,11 @@ def test_wrong_shapes_are_refused() -> None:
     arrays = drawn(3, 16, 2, 64, 8)
     with pytest.raises(ValueError, match="at most K"):
         search(arrays, 3)
+    latents, *query, out_weight, out_bias = arrays
+    weight, book = arrange(*query)
+    counts, active = torch.full((3,), 2, dtype=torch.int32), torch.ones(3, dtype=torch.bool)
+    parts, codes = project(query[2], out_weight, out_bias), torch.zeros(3, 2, dtype=torch.int16)
+    with pytest.raises(ValueError, match="as `arrange` makes them"):
+        nearest_code(latents, weight, book[:-1], parts, counts, active, codes)
     with pytest.raises(ValueError, match="at least K"):
         lookup(arrays, torch.zeros(3, 3, dtype=torch.int16), torch.zeros(3), torch.ones(3).bool(), torch.float32)

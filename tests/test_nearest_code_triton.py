@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="Triton kernels take torch tensors")
 
-from cubins import TARGETS, assert_fits, usage  # noqa: E402
+from cubins import TARGETS, assert_fits, compiled, loop_variables, usage  # noqa: E402
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 TYPES = {
-    **dict.fromkeys(("in_weight_ptr", "in_bias_ptr", "codebook_ptr", "parts_ptr"), "*fp32"),
+    **dict.fromkeys(("weight_ptr", "book_ptr", "parts_ptr"), "*fp32"),
     "active_ptr": "*u8",
     "counts_ptr": "*i32",
     "codes_ptr": "*i16",
@@ -24,13 +24,10 @@ TYPES = {
 @pytest.mark.parametrize(
     ("latent", "dim", "pointer"),
     [
-        (64, 8, "*fp32"),
-        (128, 8, "*fp32"),
-        (128, 8, "*bf16"),
-        (128, 33, "*fp32"),
-        (64, 64, "*fp32"),
-        (64, 65, "*fp32"),
-        (128, 129, "*fp32"),
+        *((64, 8, "*fp32"), (128, 8, "*fp32"), (128, 8, "*bf16"), (1024, 8, "*fp32")),
+        *((64, 33, "*fp32"), (128, 33, "*fp32"), (128, 33, "*bf16")),
+        *((128, 16, "*fp32"), (128, 40, "*fp32"), (128, 64, "*fp32")),
+        *((64, 65, "*fp32"), (128, 129, "*fp32")),
     ],
 )
 def test_the_search_compiles_without_spills(
@@ -40,12 +37,17 @@ def test_the_search_compiles_without_spills(
     from streamcodec_kernels.nearest_code import _triton
 
     constants, options = _triton.plan(latent, dim, 1024)
-    types = {**TYPES, "latent_ptr": pointer}
     warps = options.pop("num_warps")
-    constants = {**constants, "books": 12}
-    assert_fits(
-        usage(_triton.nearest_code_kernel, types, constants, capability, warps, tmp_path, **options), capability
-    )
+    arguments = {**TYPES, "latent_ptr": pointer}, {**constants, "books": 12}, capability, warps
+    found = usage(_triton.nearest_code_kernel, *arguments, tmp_path, **options)
+    assert_fits(found, capability)
+    code = compiled(_triton.nearest_code_kernel, *arguments, **options)
+    if warps == 1 and constants["kept"]:  # lanes meet for the query, the best and the number of codebooks alone
+        assert found.shared_bytes == 0
+        assert code.asm["ptx"].count("shfl.") <= 5 * constants["block_rows"] * (dim + 1) + 2
+    # residual, what is taken from it, two addresses, rows ahead; in the tiles' loop the best and its tile, one address
+    expected = [4 + constants["rows_ahead"], 3 + constants["rows_ahead"]]
+    assert loop_variables(code) == expected + [1] * (not constants["kept"])
 
 
 @pytest.mark.parametrize("capability", TARGETS)
@@ -63,21 +65,24 @@ def test_the_lookup_compiles_without_spills(latent: int, pointer: str, capabilit
 
 @no_gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize(("rows", "latent"), [(1, 64), (4000, 64), (1000, 128)])
-def test_codes_on_cuda_equal_the_reference(rows: int, latent: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "latent", "dim"),
+    [(1, 64, 8), (4000, 64, 8), (1000, 128, 8), (301, 128, 40), (301, 128, 64), (101, 1024, 8)],
+)
+def test_codes_on_cuda_equal_the_reference(rows: int, latent: int, dim: int) -> None:
     from interpreted_nearest_code import check, drawn, search
 
-    arrays = drawn(rows, latent, 12, 1024, 8, device="cuda")
+    arrays = drawn(rows, latent, 12, 1024, dim, device="cuda")
     check(arrays, search(arrays, 12))
 
 
 @no_gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize("latent", [64, 128])
-def test_codes_of_euclidean_codebooks_on_cuda_equal_the_reference(latent: int) -> None:
+@pytest.mark.parametrize(("latent", "axes"), [(64, 64), (128, 128), (128, 32)])
+def test_codes_of_euclidean_codebooks_on_cuda_equal_the_reference(latent: int, axes: int) -> None:
     from interpreted_nearest_code import check, euclidean, search
 
-    arrays = euclidean(500, latent, 12, 1024, device="cuda")
+    arrays = euclidean(500, latent, 12, 1024, axes, device="cuda")
     check(arrays, search(arrays, 12))
 
 

@@ -5,15 +5,26 @@ from __future__ import annotations
 from torch import Tensor
 
 
+def arrange(in_weight: Tensor, in_bias: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Projections and codebooks as `nearest_code` takes them, made once when a model is loaded.
+
+    Parameters
+    ----------
+    in_weight, in_bias, codebook : Tensor
+        float32 [K, L, D], [K, D] and [K, N, D], as the package describes them.
+
+    Returns
+    -------
+    tuple of Tensor
+        Weight and book, in an order of the kernel's own.
+    """
+    from streamcodec_kernels.nearest_code import _triton
+
+    return _triton.arrange(in_weight, in_bias, codebook)
+
+
 def nearest_code(
-    latents: Tensor,
-    in_weight: Tensor,
-    in_bias: Tensor,
-    codebook: Tensor,
-    parts: Tensor,
-    counts: Tensor,
-    active: Tensor,
-    codes: Tensor,
+    latents: Tensor, weight: Tensor, book: Tensor, parts: Tensor, counts: Tensor, active: Tensor, codes: Tensor
 ) -> None:
     """Write the codes of each latent in its own number of codebooks, and 0 in the rest.
 
@@ -21,12 +32,10 @@ def nearest_code(
     ----------
     latents : Tensor
         [B, L], float32, bfloat16 or float16.
-    in_weight, in_bias : Tensor
-        float32 [K, L, D] and [K, D] (or of more codebooks), as the package describes them.
-    codebook : Tensor
-        float32 [K, D, N]: neighbours in memory are codes, as those are what neighbouring threads compare.
+    weight, book : Tensor
+        Of K codebooks or more, by `arrange`.
     parts : Tensor
-        float32 [K, N, L], by `streamcodec_kernels.code_lookup.cuda.project`.
+        float32 [K, N, L], by `streamcodec_kernels.code_lookup.cuda.project`, of as many codebooks as `book`.
     counts : Tensor
         int32 [B], codebooks in use from 0 to K.
     active : Tensor
@@ -36,4 +45,4 @@ def nearest_code(
     """
     from streamcodec_kernels.nearest_code import _triton
 
-    _triton.nearest_code(latents, in_weight, in_bias, codebook, parts, counts, active, codes)
+    _triton.nearest_code(latents, weight, book, parts, counts, active, codes)

@@ -227,8 +227,7 @@ class TritonSteps:
             for key in ("in_weight", "in_bias", "codebook", "out_weight", "out_bias")
         }
         self.parts = code_lookup.project(stacked["codebook"], stacked["out_weight"], stacked["out_bias"])
-        across = stacked["codebook"].transpose(1, 2).contiguous()
-        self.query = stacked["in_weight"], stacked["in_bias"], across
+        self.query = nearest_code.arrange(stacked["in_weight"], stacked["in_bias"], stacked["codebook"])
         self.encoder = Chain("encoder", arch.encoder_layers(config), config.hop_samples, tensors, streams, precision)
         self.decoder = Chain("decoder", arch.decoder_layers(config), 1, tensors, streams, precision)
         self._latent = torch.zeros(streams, config.latent_dim, device=device)
