@@ -83,7 +83,7 @@ def test_udp_call(speech, tmp_path):
     printed = run("udp_call.py", speech, tmp_path / "heard.wav", "--seconds", "3.5")
     assert "encrypted: True" in printed
     assert "'forged': 0" in printed
-    assert correlation_of_loudness(speech, tmp_path / "heard.wav", 0.5) > 0.4  # a machine with other work loses packets
+    assert correlation_of_loudness(speech, tmp_path / "heard.wav", 0.5) > 0.6
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
