@@ -93,7 +93,7 @@ def _make(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _refusal(folder: Path) -> str | None:
+def refusal(folder: Path) -> str | None:
     """Make the folder if need be; why it cannot be used, None if it can.
 
     What is in it will be run, so only the user and root may be able to write it, or to put another in its place.
@@ -118,21 +118,21 @@ def cache_folder() -> Path | None:
     try:
         name = f"kernels-{_source_digest()}"
     except OSError as error:
-        _warn(f"compiled code is not kept ({error}), every start compiles anew")
+        warn(f"compiled code is not kept ({error}), every start compiles anew")
         return None
     refused = []
     for folder in _candidates():
-        why = _refusal(folder / name)
+        why = refusal(folder / name)
         if why is None:
             if refused and _settings.CACHE_DIR:
-                _warn(f"{refused[0]}; compiled code is kept in {folder} instead")
+                warn(f"{refused[0]}; compiled code is kept in {folder} instead")
             return (folder / name).resolve()
         refused.append(f"{folder} cannot keep compiled code: {why}")
-    _warn("; ".join([*refused, "every start compiles anew; set NUMBA_CACHE_DIR to a folder that only you can write"]))
+    warn("; ".join([*refused, "every start compiles anew; set NUMBA_CACHE_DIR to a folder that only you can write"]))
     return None
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
     """Log the first of these texts; it is one line, and more of them would say nothing new."""
     global _has_warned
     if not _has_warned:
@@ -212,7 +212,7 @@ class _Kept:
         try:
             _write(path, _dumps(result._reduce()))
         except Exception as error:  # a full disk, or a pickle that fails: the function itself runs
-            _warn(f"{path.parent} cannot keep compiled code, which later starts compile anew: {error}")
+            warn(f"{path.parent} cannot keep compiled code, which later starts compile anew: {error}")
 
     def flush(self) -> None:
         """Nothing: what is recompiled is replaced."""
