@@ -26,11 +26,12 @@ from typing import Any
 
 import llvmlite  # type: ignore[import-untyped]
 import numba
+from numba.core import serialize as _serialize
 from numba.core.compiler import CompileResult as _CompileResult
-from numba.core.serialize import dumps as _dumps
 
 _settings: Any = numba.config
 _compile_result: Any = _CompileResult
+_pickling: Any = _serialize
 _DIGEST_BYTES = sha256().digest_size
 _POSIX = sys.platform != "win32"
 _has_warned = False
@@ -120,7 +121,7 @@ def cache_folder() -> Path | None:
     except OSError as error:
         warn(f"compiled code is not kept ({error}), every start compiles anew")
         return None
-    refused = []
+    refused: list[str] = []
     for folder in _candidates():
         why = refusal(folder / name)
         if why is None:
@@ -210,7 +211,7 @@ class _Kept:
         if path is None or result.library.has_dynamic_globals or not all(loop.can_cache for loop in result.lifted):
             return
         try:
-            _write(path, _dumps(result._reduce()))
+            _write(path, _pickling.dumps(result._reduce()))
         except Exception as error:  # a full disk, or a pickle that fails: the function itself runs
             warn(f"{path.parent} cannot keep compiled code, which later starts compile anew: {error}")
 

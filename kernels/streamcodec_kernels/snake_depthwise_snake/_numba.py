@@ -23,7 +23,7 @@ _PI_HIGH = 3.140625
 _PI_LOW = math.pi - _PI_HIGH
 _ROUNDER = np.float32(12_582_912.0)
 
-_FASTMATH = frozenset({"contract", "nsz", "arcp"})
+_FASTMATH = {"contract", "nsz", "arcp"}
 _jit: Any = njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
 _cached_jit: Any = partial(cached_jit, fastmath=_FASTMATH)
 
