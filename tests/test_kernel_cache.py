@@ -10,10 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import numba
 import pytest
+from numba.core.caching import NullCache
+from numba.core.dispatcher import Dispatcher
 
 import streamcodec
 import streamcodec_kernels
@@ -294,6 +297,7 @@ def test_a_folder_removed_meanwhile_stops_nothing(home, caplog) -> None:
 def test_processes_that_write_at_once_all_end_well(home) -> None:
     program = f"""
 import tempfile
+from importlib import import_module
 from pathlib import Path
 Path.home = lambda: Path({str(home)!r})
 from streamcodec_kernels import _cache
@@ -314,3 +318,10 @@ def test_every_kernel_is_kept_by_this_cache_alone(package) -> None:
     sources = list(Path(package.__file__).parent.rglob("*.py"))
     assert len(sources) > 20
     assert not [path for path in sources if "cache=True" in path.read_text("utf8")]
+
+
+def test_every_compiled_function_has_this_cache_or_none() -> None:
+    paths = sorted(Path(streamcodec_kernels.__file__).parent.rglob("_numba.py"))
+    modules = [import_module(f"streamcodec_kernels.{path.parent.name}._numba") for path in paths]
+    functions = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
+    assert {type(function._cache) for function in functions} == {NullCache, _cache._Kept}
