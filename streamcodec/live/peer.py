@@ -278,9 +278,11 @@ class CallPeer:
                 raise WrongModel(trouble)
             return
         self.counters["hello"] += 1
-        if (hello.ssrc, hello.salt) != (self._their_ssrc, self._their_salt):
+        if hello.ssrc != self._their_ssrc:
             self._connect(Identity(self._ssrc, self._salt), hello, address)
             self._greet(address, hello.salt)
+        elif hello.salt != self._their_salt:
+            self._answer(address, hello)
 
     def _hear_in_call(self, hello: Hello, address: Address) -> None:
         """Follow a call without a key to the place that echoes a salt made for that place alone."""
