@@ -264,9 +264,14 @@ class CallPeer:
             self.counters["throttled"] += 1
 
     def _hear_listener(self, hello: Hello, address: Address) -> None:
-        """Connect to who echoes this caller's salt; the first that does so is kept."""
+        """Connect to who echoes this caller's salt.
+
+        The first that does so is kept, unless it is none of the places called: then one of those takes over.
+        """
         trouble = self._trouble(hello)
-        if not same(hello.echo, self._salt) or (self.connected and (trouble or address != self.address)):
+        better = address in self._places and self.address not in self._places
+        kept = self.connected and (trouble or (address != self.address and not better))
+        if kept or not same(hello.echo, self._salt):
             self.counters["forged" if hello.key_trouble else "foreign"] += 1
             return
         if trouble:
@@ -278,7 +283,7 @@ class CallPeer:
                 raise WrongModel(trouble)
             return
         self.counters["hello"] += 1
-        if hello.ssrc != self._their_ssrc:
+        if hello.ssrc != self._their_ssrc or address != self.address:
             self._connect(Identity(self._ssrc, self._salt), hello, address)
             self._greet(address, hello.salt)
         elif hello.salt != self._their_salt:

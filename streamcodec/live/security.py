@@ -57,8 +57,8 @@ def _secret(content: bytes) -> bytes:
     except UnicodeDecodeError:
         return content
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if any(char < " " and char not in "\n\t" for char in text):
-        return content
+    if any(char < " " and char not in "\n\t" for char in text) or (encoding != "utf-8" and not text.isascii()):
+        return content  # nearly all random bytes are UTF-16
     return "\n".join(line.rstrip(" \t") for line in text.split("\n")).rstrip("\n").encode()
 
 
