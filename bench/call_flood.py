@@ -3,9 +3,9 @@
 python bench/call_flood.py --datagrams 1000000
 
 Random bytes, recordings of this call and of an older one, the same cut, changed, renumbered or sent back to their
-sender, greetings of other models and keys, from the other side's address and from elsewhere.  Who floods has seen
-all datagrams of a call with a key; of a call without one, he may not forge what he has seen, which nothing there prevents.
-Ends with exit code 1 when a datagram moved anything but a counter, or was answered with more bytes than it had.
+sender, greetings of other models and keys, from the other side's address and from elsewhere.  Of a call with a key,
+whatever was seen is forged; of a call without one only the other side's address, as nothing proves more there.  Ends
+with exit code 1 when a datagram moved anything but a counter, or was answered with more bytes than it had.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from streamcodec import Codec
 from streamcodec.audio.ring import Ring
 from streamcodec.live import CallPeer, LatencyPolicy, Receiver
 from streamcodec.live.handshake import HELLO_BYTES, pack_hello
-from streamcodec.live.limit import AnswerLimit
 
 SECRET = bytes(range(32))
 TICK_S = 0.01

@@ -64,8 +64,7 @@ def names(monkeypatch):
     real, table = socket.getaddrinfo, {}
 
     def getaddrinfo(host, port, *rest, **more):
-        found = [real(address, port, *rest, **more)[0] for address in table.get(host, (host,))]
-        return found
+        return [real(address, port, *rest, **more)[0] for address in table.get(host, (host,))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return table

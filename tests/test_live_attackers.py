@@ -36,8 +36,11 @@ def other_model():
 
 def held(peer):
     """What decides about a call."""
-    names = "address connected ended calls refusal _ssrc _salt _their_ssrc _their_salt _seed _heard_s".split()
-    return {name: getattr(peer, name) for name in names} | {"highest": peer._window.highest}
+    fixed = ("counters", "_now_s", "_hello_s", "_limit")
+    values = {name: value for name, value in vars(peer).items() if name not in fixed}
+    return {name: value for name, value in values.items() if isinstance(value, int | float | str | bytes | None)} | {
+        "highest": peer._window.highest
+    }
 
 
 def test_a_flood_of_hostile_datagrams_moves_nothing_but_counters():
@@ -168,6 +171,18 @@ def test_an_answer_replayed_from_elsewhere_does_not_keep_the_true_listener_out(o
     (_, _, answer), *_ = wire.sent
     wire.caller.peer.receive(answer, "attacker", 0.02)  # faster than the listener's own
     assert wire.caller.peer.address == "attacker"
+    wire.run(1)
+    assert wire.caller.peer.address == "listener"
+    assert wire.listener.peer.counters["media"] > 50
+    assert wire.caller.peer.counters["media"] > 50
+
+
+def test_an_answer_replayed_as_if_from_another_address_of_the_name_does_not_mute_an_encrypted_call():
+    wire = Wire({**keyed(), "to": "listener", "alternatives": ("other address",)}, keyed())
+    wire.caller.pump(0.01)
+    wire.deliver()
+    (_, _, answer), *_ = wire.sent
+    wire.caller.peer.receive(answer, "other address", 0.02)
     wire.run(1)
     assert wire.caller.peer.address == "listener"
     assert wire.listener.peer.counters["media"] > 50

@@ -266,12 +266,11 @@ class CallPeer:
     def _hear_listener(self, hello: Hello, address: Address) -> None:
         """Connect to who echoes this caller's salt.
 
-        The first that does so is kept, unless it is none of the places called: then one of those takes over.
+        The first that does so is kept, unless it is none of the places called: then one of those takes over.  If the
+        same listener answers from another place too, it is greeted there: with a key, its media say where it is.
         """
         trouble = self._trouble(hello)
-        better = address in self._places and self.address not in self._places
-        kept = self.connected and (trouble or (address != self.address and not better))
-        if kept or not same(hello.echo, self._salt):
+        if not same(hello.echo, self._salt) or (self.connected and trouble):
             self.counters["forged" if hello.key_trouble else "foreign"] += 1
             return
         if trouble:
@@ -283,10 +282,14 @@ class CallPeer:
                 raise WrongModel(trouble)
             return
         self.counters["hello"] += 1
-        if hello.ssrc != self._their_ssrc or address != self.address:
-            self._connect(Identity(self._ssrc, self._salt), hello, address)
-            self._greet(address, hello.salt)
-        elif hello.salt != self._their_salt:
+        known, here = hello.ssrc == self._their_ssrc, address == self.address
+        if not self.connected or here or (address in self._places and self.address not in self._places):
+            if not (known and here):
+                self._connect(Identity(self._ssrc, self._salt), hello, address)
+                self._greet(address, hello.salt)
+            elif hello.salt != self._their_salt:
+                self._answer(address, hello)
+        elif known:
             self._answer(address, hello)
 
     def _hear_in_call(self, hello: Hello, address: Address) -> None:
