@@ -116,6 +116,23 @@ def test_where_the_platform_hides_the_address_asked_the_echo_makes_the_call(udp,
     assert caller.peer.address.host == "127.0.0.1"
 
 
+def test_a_platform_that_tells_nothing_about_datagrams_still_makes_calls(udp, monkeypatch):
+    class Old(socket.socket):
+        """As on Windows."""
+
+        @property
+        def recvmsg(self):
+            raise AttributeError
+
+        sendmsg = recvmsg
+
+    for name in ("_IP_PKTINFO", "_IPV6_RECVPKTINFO", "_IPV6_PKTINFO", "_IP_RECVERR", "_IPV6_RECVERR"):
+        monkeypatch.setattr(endpoint, name, None)
+    monkeypatch.setattr(socket, "socket", Old)
+    listener = udp(listen_port=0, listen_host="127.0.0.1")
+    assert connects(udp(to=("127.0.0.1", listener.port)), listener)
+
+
 @pytest.mark.parametrize("addresses", [("::1", "127.0.0.1"), ("127.0.0.9", "::1", "127.0.0.1"), ("127.0.0.1", "::1")])
 @pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
 def test_every_address_of_a_name_is_tried(udp, names, addresses, host):

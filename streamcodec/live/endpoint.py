@@ -170,17 +170,22 @@ class UdpEndpoint:
     def receive(self) -> tuple[bytes, Place] | None:
         """A datagram and where it is from; None if none waits."""
         for index, used in enumerate(self._sockets):
-            try:
-                if not hasattr(used, "recvmsg"):
-                    datagram, remote = used.recvfrom(_LARGEST_DATAGRAM)
-                    return datagram, Place(remote, socket_index=index)
-                datagram, ancillary, _, remote = used.recvmsg(_LARGEST_DATAGRAM, _ANCILLARY_BYTES)
-                return datagram, Place(remote, _destination(ancillary), index)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                self._note(error, self._refused_by(used) or self.places[0])
+            for _ in range(_ATTEMPTS):
+                try:
+                    return self._read(used, index)
+                except BlockingIOError:
+                    break
+                except OSError as error:  # what the network said of a datagram sent; behind it others may wait
+                    self._note(error, self._refused_by(used) or self.places[0])
         return None
+
+    @staticmethod
+    def _read(used: socket.socket, index: int) -> tuple[bytes, Place]:
+        if not hasattr(used, "recvmsg"):
+            datagram, remote = used.recvfrom(_LARGEST_DATAGRAM)
+            return datagram, Place(remote, socket_index=index)
+        datagram, ancillary, _, remote = used.recvmsg(_LARGEST_DATAGRAM, _ANCILLARY_BYTES)
+        return datagram, Place(remote, _destination(ancillary), index)
 
     @staticmethod
     def _refused_by(used: socket.socket) -> Place | None:
@@ -204,10 +209,11 @@ class UdpEndpoint:
 
 def _destination(ancillary: list[tuple[int, int, bytes]]) -> bytes | None:
     """Address of this host that a datagram was sent to: 4 or 16 bytes."""
-    here = None
+    here: bytes | None = None
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(data) >= _INFO.size:
-            return _INFO.unpack_from(data)[1]
+            here = _INFO.unpack_from(data)[1]
+            break
         if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO and len(data) >= _INFO_6.size:
             here = _INFO_6.unpack_from(data)[0]
     return None if here is None or here[0] == 0xFF else here  # nobody can answer from a group
