@@ -105,7 +105,7 @@ def command(
             click.echo(f"listening on port {call.port}" if to is None else f"calling {target}", err=True)
             if secret is None:
                 click.echo("not encrypted: anyone on the way can listen; --key FILE changes that", err=True)
-            run_until_stopped(running, seconds, lambda: _line(call, started_s), lambda: call.peer.refusal)
+            run_until_stopped(running, seconds, lambda: _line(call, started_s), notice=lambda: call.peer.refusal)
             waited_long = seconds is not None and time.monotonic() - started_s >= seconds
     finally:
         call.close()
