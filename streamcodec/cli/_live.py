@@ -39,16 +39,26 @@ def device_line(devices: Devices | FileDevices) -> str:
     return f"{capture.name} ({capture.rate_hz} Hz) -> {playback.name} ({playback.rate_hz} Hz); Ctrl-C stops"
 
 
-def run_until_stopped(running: PumpThread, seconds: float | None, line: Callable[[], str]) -> None:
-    """Show `line()` five times a second on stderr, where that is a terminal, until time is up, Ctrl-C or SIGTERM."""
+def run_until_stopped(
+    running: PumpThread, seconds: float | None, line: Callable[[], str], notice: Callable[[], str] = str
+) -> None:
+    """Show `line()` five times a second on stderr, where that is a terminal, until time is up, Ctrl-C or SIGTERM.
+
+    What `notice()` says is written there once, terminal or not, and again when it changes.
+    """
     live = sys.stderr.isatty()
+    clear = "\r\033[K" if live else ""
+    said = ""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     ends_s = time.monotonic() + seconds if seconds else float("inf")
     try:
         while (left_s := ends_s - time.monotonic()) > 0 and running.wait(min(_REFRESH_S, left_s)):
+            if (news := notice()) != said:
+                said = news
+                click.echo(clear + news, err=True, nl=bool(news))
             if live:
-                click.echo(f"\r\033[K{line()}", nl=False, err=True)
+                click.echo(clear + line(), nl=False, err=True)
     except KeyboardInterrupt:
         pass
     finally:
