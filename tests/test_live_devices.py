@@ -108,6 +108,7 @@ class FakePortAudio:
 def audio(monkeypatch):
     fake = FakePortAudio()
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    monkeypatch.setattr("streamcodec.audio.devices.perf_counter", fake.now_s)  # the program's clock turns with it
     return fake
 
 

@@ -43,6 +43,7 @@ Role = Literal["caller", "listener"]
 
 _HELLO_EVERY_S = 0.25
 _GONE_AFTER_S = 5.0
+_LONGEST_TURN_S = 0.5
 _LARGEST_LEAP = 3000  # 40 s
 
 
@@ -112,6 +113,7 @@ class CallPeer:
         self.refusal = ""
         self._codes: deque[Int16] = deque(maxlen=MAX_COPIES)
         self._now_s = 0.0
+        self._pumped_s = float("inf")
         self._renew()
 
     def _renew(self) -> None:
@@ -141,6 +143,10 @@ class CallPeer:
             The other side has other weights (caller only; a listener goes on listening).
         """
         self._now_s = now_s
+        stood_still_s = now_s - self._pumped_s - _LONGEST_TURN_S
+        if stood_still_s > 0:  # time in which this side could not listen is not the other's silence
+            self._heard_s = min(self._heard_s + stood_still_s, now_s)
+        self._pumped_s = now_s
         if (
             self.role == "caller"
             and not self.ended

@@ -89,10 +89,14 @@ class HoldController:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a stretch of packets; the spread of arrivals that was learned stays until the next is known."""
-        self.held_ms = math.nan
-        self.speed = 1.0
+        """Begin a stream from another clock."""
         self._integral = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin a stretch of packets; the drift that was learned stays, and the spread until the next is known."""
+        self.held_ms = math.nan
+        self._set_speed(self._integral)
         self._last_s = math.nan
         self._first_sequence: int | None = None
         self._arrivals = 0
@@ -143,7 +147,9 @@ class HoldController:
         integral = self._integral + _INTEGRAL_PER_S2 * error_s * elapsed_s
         if abs(proportional + integral) <= MAX_SPEED_CHANGE or abs(integral) < abs(self._integral):
             self._integral = integral
-        change = proportional + self._integral
+        self._set_speed(proportional + self._integral)
+
+    def _set_speed(self, change: float) -> None:
         self.speed = 1 + min(max(change, -MAX_SPEED_CHANGE), MAX_SPEED_CHANGE)
 
     def shifted(self, change_ms: float) -> None:
