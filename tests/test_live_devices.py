@@ -128,6 +128,7 @@ def test_what_waited_through_a_pause_of_the_speaker_is_too_old_to_be_heard(audio
     audio.clock_s = 6.0
     assert (audio.streams[0].tick() == 0).all()
     assert playback.pauses == 1
+    assert playback.skipped_samples == 4800 - 480
     assert ring.readable_samples == 0
 
 

@@ -33,7 +33,7 @@ class _DeviceStream:
         self.timeline = Timeline(self.rate_hz)
         self.ring: Ring
         self.xruns = 0
-        self.pauses = 0
+        self.pauses = self.skipped_samples = 0
         self._block_samples = round(block_ms * self.rate_hz / 1000)
         self._buffer_s = self._fallback_delay_s = buffer_ms / 1000
         self._stream: Any = None
@@ -193,7 +193,9 @@ class PlaybackStream(_DeviceStream):
     def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:
         called_s = perf_counter()
         if called_s - self.timeline.last_called_s > _STALE_S:  # what waited through a pause is too old to be heard
-            self.ring.commit_read(self.ring.readable_samples)
+            stale = self.ring.readable_samples
+            self.ring.commit_read(stale)
+            self.skipped_samples += stale
             self.pauses += 1
         self.timeline.mark(self.ring.read_samples, called_s + self._delay_s(time, 1), called_s)
         channels = self.ring.channels

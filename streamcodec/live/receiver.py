@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -147,6 +148,8 @@ class Receiver:
             self._begin(sequence, now_s)
         if arrival in (Arrival.STORED, Arrival.IMPROVED, Arrival.JUMP):
             self._last_arrival_s = now_s
+            if now_s >= self._level_s:
+                self._level(sequence, now_s)
             if self._level_s == math.inf:
                 self.controller.arrived(sequence, self._slack_ms(sequence, now_s), now_s)
         return arrival
@@ -160,24 +163,27 @@ class Receiver:
             self.last_mouth_to_ear_ms = delay_ms
             self.mouth_to_ear.record(delay_ms)
         if not self._running:
-            while self.ring_ms < self.controller.reserve_ms:
-                self._write(self._silence)
+            self._keep_reserve(lambda: self._write(self._silence))
             return 0
         if now_s - self._last_arrival_s > _IDLE_AFTER_S:
             self._pause()
             return 0
         frames = 0
-        if now_s >= self._level_s:
-            frames += self._level(now_s)
-        elif self.held_ms > self.policy.cap_ms:
+        if self.held_ms > self.policy.cap_ms:
             frames += self._drop(now_s)
         while self.ring_ms < self.controller.ready_ms and self.jitter.has_next:
             self._play(now_s)
             frames += 1
-        while self.ring_ms < self.controller.reserve_ms:
-            self._play(now_s)
-            frames += 1
+        frames += self._keep_reserve(lambda: self._play(now_s))
         self.max_held_ms = max(self.max_held_ms, self.held_ms)
+        return frames
+
+    def _keep_reserve(self, play: Callable[[], None]) -> int:
+        """Play until the reserve is there, but not for ever: a device may take frames faster than they are made."""
+        frames, most = 0, 1 + math.ceil(self.controller.reserve_ms / 1000 / self.frame_s)
+        while frames < most and self.ring_ms < self.controller.reserve_ms:
+            play()
+            frames += 1
         return frames
 
     def _start(self, sequence: int, now_s: float) -> None:
@@ -204,19 +210,18 @@ class Receiver:
     def _notice_stop(self, now_s: float) -> None:
         """See that this side itself stood still: what piled up or ran dry meanwhile tells nothing of network or device.
 
-        For 0.1 s more, until that has passed, nothing is learned from arrivals and underflows.
+        Nothing is learned from arrivals and underflows until that has passed, 0.1 s later.
         """
         if now_s - self._pumped_s > _STOOD_STILL_S:
             self._level_s = now_s + _CATCH_UP_S
             self._pumped_s = now_s
 
-    def _level(self, now_s: float) -> int:
-        """Hold the target again after a stop, at once: drop what piled up, or fill up with silence."""
+    def _level(self, sequence: int, now_s: float) -> None:
+        """Hold the target again at the first packet in time: drop what piled up, or fill up with silence."""
         self._level_s = math.inf
+        self._drop(now_s)
         self.controller.resume()
-        frames = self._drop(now_s)
-        self._fill(self.controller.target_ms - self.held_ms)
-        return frames
+        self._fill(self.controller.target_ms - self._slack_ms(sequence, now_s))
 
     def _slack_ms(self, sequence: int, now_s: float) -> float:
         """How long until the device needs the first sample of a frame."""

@@ -85,6 +85,7 @@ class Devices:
                 "buffer_ms": stream.latency_ms,
                 "xruns": stream.xruns,
                 "pauses": stream.pauses,
+                "skipped_samples": stream.skipped_samples,
             }
             for name, stream in (("input", self.capture), ("output", self.playback))
         }
