@@ -264,7 +264,7 @@ SCHEDULES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(schedule=SCHEDULES, seed=st.integers(0, 99), network=st.booleans())
 def test_every_frame_is_counted_once_whatever_stops_is_lost_reordered_or_doubled(schedule, seed, network):
     policy = LatencyPolicy.network(10) if network else LatencyPolicy.loopback(60, 10, adaptive=True)
