@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from test_live_call import Call
 
 from streamcodec.audio.files import write_audio
 from streamcodec.audio.ring import Ring
+from streamcodec.cli._live import run_until_stopped
 from streamcodec.live.adaptation import LossMeter
 from streamcodec.live.jitter import Arrival, JitterBuffer, Waiting
 from streamcodec.live.latency import LatencyHistogram
@@ -158,6 +160,14 @@ def test_loss_of_a_second_in_which_nobody_listened_is_not_the_networks():
         next(numbers)
     assert [second(7.4), second(8.4, lost=0.5), second(9.4)] == [0, 0, 0]
     assert second(10.4, lost=0.3) > 0.2
+
+
+def test_seconds_to_run_are_seconds_in_which_the_program_ran(monkeypatch):
+    times = iter([0.0, 0.2, 3600.2, 3600.4, 3600.6, 3600.8])
+    monkeypatch.setattr("streamcodec.cli._live.time", SimpleNamespace(monotonic=lambda: next(times)))
+    waits = []
+    run_until_stopped(SimpleNamespace(wait=lambda seconds: waits.append(seconds) or True), 1.7, lambda: "")
+    assert waits == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.1])
 
 
 def test_devices_that_are_faster_than_the_program_do_not_keep_it_from_stopping():
