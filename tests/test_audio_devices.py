@@ -43,7 +43,7 @@ def unreadable(name):
     [
         (unreadable("Gerät".encode("latin-1")), "Ger\ufffdt", "its name is not UTF-8"),
         (unreadable("マイク".encode("shift-jis")), "\ufffd}\ufffdC\ufffdN", "its name is not UTF-8"),
-        (FakePortAudio.PortAudioError("Error querying device 1"), "unnamed", "PortAudio says: Error querying device 1"),
+        (FakePortAudio.PortAudioError("Error querying\n1"), "unnamed", "PortAudio says: Error querying 1"),
         ({"name": "half told"}, "half told", "describes it incompletely"),
         (FakePortAudio.entry("box", None, 2, 48_000), "box", "describes it incompletely"),
         (None, "unnamed", "describes it incompletely"),

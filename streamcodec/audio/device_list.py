@@ -64,7 +64,7 @@ def list_devices() -> list[Device]:
     Raises
     ------
     DeviceError
-        PortAudio is not there, does not start or tells of no device at all.
+        PortAudio is not there, does not start or cannot tell of a single device.
     """
     sd = portaudio()
     try:
@@ -120,7 +120,7 @@ def _device(number: int, entry: Any, apis: list[str], default_input: int, defaul
     if isinstance(entry, UnicodeError):
         return _unusable(number, entry, "its name is not UTF-8; give it another name")
     if isinstance(entry, Exception):
-        return _unusable(number, entry, f"PortAudio says: {entry}")
+        return _unusable(number, entry, f"PortAudio says: {_printable(str(entry))}")
     try:
         api, rate_hz = entry["hostapi"], float(entry["default_samplerate"])
         return Device(
@@ -145,8 +145,12 @@ def _name(entry: Any) -> str:
         name = ""
     if isinstance(name, bytes):
         name = name.decode(errors="replace")
-    words = " ".join(str(name or "").split())
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in words) or "unnamed"
+    return _printable(str(name or "")) or "unnamed"
+
+
+def _printable(text: str) -> str:
+    """In one line, without control codes."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
 def find_device(wanted: str | None, kind: Kind) -> Device:
