@@ -22,7 +22,7 @@ from streamcodec.cli._live import run_until_stopped
 from streamcodec.live.adaptation import LossMeter
 from streamcodec.live.jitter import Arrival, JitterBuffer, Waiting
 from streamcodec.live.latency import LatencyHistogram
-from streamcodec.live.policy import LatencyPolicy
+from streamcodec.live.policy import HoldController, LatencyPolicy
 from streamcodec.live.receiver import Receiver
 from streamcodec.live.simulated import SimulatedPlayback
 
@@ -89,7 +89,7 @@ def stop(call, stopped, seconds):
 
 
 @pytest.mark.parametrize("who", ["caller", "listener"])
-@pytest.mark.parametrize("seconds", [1.3, 3.0, 4.5])
+@pytest.mark.parametrize("seconds", [0.7, 1.3, 3.0, 4.5])
 def test_a_call_is_as_before_two_seconds_after_one_side_stood_still(who, seconds):
     call = Call({"delay_ms": 20, "jitter_ms": 3}).run(6, 0.01)
     stopped = getattr(call, who)
@@ -168,6 +168,20 @@ def test_seconds_to_run_are_seconds_in_which_the_program_ran(monkeypatch):
     waits = []
     run_until_stopped(SimpleNamespace(wait=lambda seconds: waits.append(seconds) or True), 1.7, lambda: "")
     assert waits == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("catches_up", [True, False])
+def test_a_sender_that_stood_still_is_told_from_a_network_that_did(catches_up):
+    controller = HoldController(LatencyPolicy.network(10), FRAME_S)
+    for number in range(600):
+        controller.arrived(number, 40.0, number * FRAME_S)
+    calm_ms, most_ms = controller.target_ms, 0.0
+    for number in range(600, 1400):
+        sent_s = number * FRAME_S + (0.0 if catches_up else 0.8)
+        controller.arrived(number, 40.0, max(sent_s, 600 * FRAME_S + 0.8))
+        most_ms = max(most_ms, controller.target_ms)
+    assert (most_ms > calm_ms + 100) == catches_up
+    assert controller.target_ms == pytest.approx(calm_ms, abs=2)
 
 
 def test_devices_that_are_faster_than_the_program_do_not_keep_it_from_stopping():
