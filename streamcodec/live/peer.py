@@ -43,6 +43,7 @@ _HELLO_EVERY_S = 0.25
 _ANSWER_WITHIN_S = 30.0
 _GONE_AFTER_S = 5.0
 _SILENT_AFTER_S = 1.0
+_LONGEST_TURN_S = 0.5
 
 
 class CallPeer:
@@ -125,6 +126,7 @@ class CallPeer:
         self._greeted = 0
         self._give_up_s: float | None = None
         self._now_s = 0.0
+        self._pumped_s = float("inf")
         self._renew()
 
     def _renew(self) -> None:
@@ -153,6 +155,12 @@ class CallPeer:
             The other side has other weights (caller only; a listener goes on listening).
         """
         self._now_s = now_s
+        stood_still_s = now_s - self._pumped_s - _LONGEST_TURN_S
+        if stood_still_s > 0:  # time in which this side could not listen is not the other's silence
+            self._heard_s = min(self._heard_s + stood_still_s, now_s)
+            if self._give_up_s is not None:
+                self._give_up_s += stood_still_s
+        self._pumped_s = now_s
         if self._greeting_is_due():
             self._hello_s = now_s
             if not self.connected:
