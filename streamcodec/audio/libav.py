@@ -58,15 +58,14 @@ class LibavSound:
         if not self._file.streams.audio:
             self._file.close()
             raise AudioError("has no sound track.")
-        self._stream = self._file.streams.audio[0]
+        self._stream: Any = self._file.streams.audio[0]
         self.sample_rate_hz = int(self._stream.codec_context.sample_rate or 0)
         self.channels = int(self._stream.codec_context.channels or 0)
         if self.sample_rate_hz < 1 or self.channels < 1:
             self._file.close()
             raise AudioError("has a sound track that libav cannot decode.")
-        length = self._stream.duration and float(self._stream.duration * self._stream.time_base)
-        if not length:
-            length = (self._file.duration or 0) / av.time_base
+        stream = self._stream
+        length = float((stream.duration or 0) * (stream.time_base or 0)) or (self._file.duration or 0) / av.time_base
         self.n_samples = round(length * self.sample_rate_hz)
         self.slack_samples = self._slack()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamcodec.audio.contents import layout_of
 from streamcodec.audio.layout import Piece
 from streamcodec.audio.libav import LibavSound
-from streamcodec.audio.view import FileView
+from streamcodec.audio.view import FileView, StreamView
 from streamcodec.errors import AudioError, MissingExtraError
 
 Float32 = NDArray[np.float32]
@@ -117,7 +117,7 @@ class Sound:
         if position == 0:
             raise AudioError(f"{self.name} holds no samples; give a file with sound in it.")
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> AbstractContextManager[BinaryIO]:
         return self._path.open("rb", buffering=1 << 16)
 
     def _examine(self, file: BinaryIO) -> None:
@@ -152,7 +152,7 @@ class Sound:
         number, total = len(self._readable) + 1, len(self._layout.pieces)
         self._found.append(f"{total} files are joined in it; number {number} {why}; it is left out, and what follows")
 
-    def _parts(self, file: BinaryIO) -> Iterator[Float32]:
+    def _parts(self, file: BinaryIO) -> Generator[Float32, None, None]:
         rate_hz = self.info.sample_rate_hz
         for piece, expected in self._readable:
             count = 0
@@ -176,13 +176,13 @@ class Sound:
                 ends_s = piece.promised * there_s
                 self._notes.append(f"its header is stale: it ends at {ends_s:.2f} s, but {there_s:.2f} s were read")
 
-    def _decoder(self, file: BinaryIO, piece: Piece) -> _Sndfile | LibavSound:
+    def _decoder(self, file: BinaryIO, piece: Piece) -> Sndfile | LibavSound:
         view, layout = FileView(file, piece.parts), self._layout
         container = _HEADERLESS.get(self._path.suffix.lower()) if not layout.kind else None
         try:
             if not (layout.by_libav or container):
                 try:
-                    return _Sndfile(view, layout.kind)
+                    return Sndfile(view, layout.kind)
                 except AudioError as error:
                     if not layout.kind:
                         raise
@@ -208,12 +208,12 @@ class _Quiet(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-class _Sndfile:
+class Sndfile:
     """Decodes with libsndfile; see `LibavSound`."""
 
     note = ""
 
-    def __init__(self, view: FileView, kind: str) -> None:
+    def __init__(self, view: FileView | StreamView, kind: str) -> None:
         self._view = view
         try:
             self._file = _Quiet(view)
