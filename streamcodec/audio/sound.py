@@ -23,6 +23,18 @@ from streamcodec.errors import AudioError, MissingExtraError
 Float32 = NDArray[np.float32]
 StrPath = str | os.PathLike[str]
 
+SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".bwf", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
+        *(".flac", ".ogg", ".oga", ".opus", ".spx", ".mp1", ".mp2", ".mp3", ".mpga"),
+        *(".avr", ".htk", ".iff", ".ircam", ".nist", ".paf", ".pvf"),
+        *(".sd2", ".sds", ".sf", ".sph", ".svx", ".voc", ".wve", ".xi"),
+        *(".3gp", ".aac", ".amr", ".ape", ".g722", ".m4a", ".mka", ".mkv", ".mov", ".mp4"),
+        *(".tta", ".webm", ".wma", ".wv"),
+    }
+)
+"""Endings, in lower case, of files that are taken for sound in folders; PyAV reads those of the last two lines."""
+
 _READ_SAMPLES = 1 << 16
 _HEADERLESS = {".g722": "g722"}
 _MPEG_SLACK = 3 * 1152

@@ -24,15 +24,16 @@ _PLAIN_CODES = (1, 3, 6, 7, 0xFFFE)
 
 
 class StreamedSound(Sound):
-    r"""A sound file of any format that comes through a stream; its blocks can be read once.
+    r"""A sound file of any format in a stream that is open already.
 
-    A WAV whose length its writer did not know is read as it comes; of `info`, `n_samples` is 0 then.  Everything else
-    is copied to a temporary file first, because formats keep what matters at their ends too.
+    What can be searched is read as a file is.  From a pipe, a WAV whose length its writer did not know is read as it
+    comes; of `info`, `n_samples` is 0, and blocks can be read once.  Everything else that comes through a pipe is
+    copied to a temporary file first, because formats keep what matters at their ends too.
 
     Parameters
     ----------
     stream : binary stream
-        Read to its end; not closed.
+        Not closed.  A pipe is read to its end.
     name : str
         What errors call it.
 
@@ -45,7 +46,7 @@ class StreamedSound(Sound):
     --------
     >>> import io, struct
     >>> header = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16)
-    >>> sound = StreamedSound(io.BytesIO(header + b"data\xff\xff\xff\xff" + bytes(2000)), "a pipe")
+    >>> sound = StreamedSound(io.BytesIO(header + b"data\xff\xff\xff\xff" + bytes(2000)), "standard input")
     >>> sound.info.sample_rate_hz, sum(len(block) for block in sound.blocks(300))
     (8000, 1000)
     """
@@ -55,6 +56,9 @@ class StreamedSound(Sound):
         self._path = Path(name)
         self._live: Sndfile | None = None
         self._file: BinaryIO = stream
+        if stream.seekable():
+            self._examine(stream)
+            return
         head, fmt = _header(stream)
         if fmt:
             begin = _exactly(stream, _PEEK_BYTES)
