@@ -59,8 +59,9 @@ class LibavSound:
             self._file.close()
             raise AudioError("has no sound track.")
         self._stream: Any = self._file.streams.audio[0]
-        self.sample_rate_hz = int(self._stream.codec_context.sample_rate or 0)
-        self.channels = int(self._stream.codec_context.channels or 0)
+        context = self._stream.codec_context
+        self.sample_rate_hz = int((context and context.sample_rate) or 0)
+        self.channels = int((context and context.channels) or 0)
         if self.sample_rate_hz < 1 or self.channels < 1:
             self._file.close()
             raise AudioError("has a sound track that libav cannot decode.")
