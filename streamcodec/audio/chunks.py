@@ -19,36 +19,8 @@ _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_LIST = bytes.fromhex("6c6973742f91cf11a5d628db04c10000")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
 _LAST_CHUNKS = frozenset(
-    (
-        b"LIST",
-        b"id3 ",
-        b"bext",
-        b"iXML",
-        b"cue ",
-        b"smpl",
-        b"fact",
-        b"PEAK",
-        b"_PMX",
-        b"cart",
-        b"afsp",
-        b"JUNK",
-        b"PAD ",
-    )
-    + (
-        b"NAME",
-        b"AUTH",
-        b"ANNO",
-        b"COMT",
-        b"MARK",
-        b"INST",
-        b"APPL",
-        b"(c) ",
-        b"info",
-        b"pakt",
-        b"uuid",
-        b"strg",
-        b"free",
-    )
+    b"LIST,id3 ,bext,iXML,cue ,smpl,fact,PEAK,_PMX,cart,afsp,JUNK,PAD ,"
+    b"NAME,AUTH,ANNO,COMT,MARK,INST,APPL,(c) ,info,pakt,uuid,strg,free".split(b",")
 )
 """Chunks that follow the sound; one of them may be cut."""
 
@@ -211,9 +183,9 @@ class _Reader:
             if stop is not None:
                 self.next_start = stop if stop < self.end else None
                 return self._exact(at, declared, stop)
-        self.next_start = self._joined(body)
+        wrapped = there - declared >= 1 << 32  # a field of 32 bits was too small for a long recording
+        self.next_start = None if wrapped else self._joined(body)
         length = (self.next_start or self.end) - body
-        wrapped = there - declared >= 1 << 32
         return self._patched(at, length, 1.0 if unknown or wrapped or not length else declared / length)
 
     def _declared(self, at: int) -> int:
