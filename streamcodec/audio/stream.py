@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -65,6 +66,7 @@ class StreamedSound(Sound):
             self._examine_live(StreamView(b"".join((*wav_header(fmt, _ENDLESS), begin)), stream, _ENDLESS))
             return
         self._file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - it ends with this object
+        weakref.finalize(self, self._file.close)
         self._file.write(head)
         while data := stream.read(_COPY_BYTES):
             self._file.write(data)
