@@ -122,6 +122,15 @@ def test_an_ogg_with_a_hole_or_a_cut_end_says_what_is_missing(tmp_path, subtype)
     assert f"9999 bytes from byte {middle} on are no whole Ogg page" in problem
 
 
+@pytest.mark.parametrize("size", [1000, 5000, 65_536])
+def test_blocks_of_an_mp3_are_those_of_the_whole(tmp_path, size):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE_HZ), RATE_HZ)
+    whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    blocks = np.concatenate(list(Sound(path).blocks(size)))
+    np.testing.assert_allclose(blocks, whole, atol=1e-6)
+
+
 def test_joined_streams_are_read_in_blocks_of_the_size_that_is_asked_for(tmp_path):
     path = tmp_path / "a.mp3"
     path.write_bytes(MP3 * 3)
