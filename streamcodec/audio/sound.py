@@ -44,7 +44,7 @@ _MANY = 1 << 60
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a sound file says about itself; `n_samples` is per channel, and some formats only estimate it."""
+    """What a sound file says about itself; `n_samples`, per channel, is 0 where unknown and may be an estimate."""
 
     sample_rate_hz: int
     channels: int
@@ -148,8 +148,8 @@ class Sound:
                     n_samples = piece.n_samples or decoder.n_samples
             except AudioError as error:
                 if not self._readable:
-                    raise
-                self._leave(f"cannot be read: {error}")
+                    raise self._unreadable(error) from None
+                self._leave(f"cannot be read, as it {error}".removesuffix("."))
                 break
             if not self._readable:
                 rate_hz, channels = kind
@@ -165,7 +165,7 @@ class Sound:
         self._found.append(f"{total} files are joined in it; number {number} {why}; it is left out, and what follows")
 
     def _parts(self, file: BinaryIO) -> Generator[Float32, None, None]:
-        rate_hz = self.info.sample_rate_hz
+        rate_hz, before = self.info.sample_rate_hz, 0
         for piece, expected in self._readable:
             count = 0
             with closing(self._decoder(file, piece)) as decoder:
@@ -175,12 +175,14 @@ class Sound:
                         yield block
                 except AudioError as error:
                     if piece.n_samples is None or count < piece.n_samples:
-                        raise AudioError(f"{self.name} cannot be read on from sample {count}: {error}") from None
+                        place = before + count
+                        raise AudioError(f"{self.name} cannot be read on from sample {place}: {error}") from None
                 if decoder.note:
                     self._notes.append(decoder.note)
+            before += count
             there_s = count / rate_hz
-            if count < expected - piece.slack_samples - decoder.slack_samples:
-                self._notes.append(f"it breaks off: {there_s:.2f} s of {expected / rate_hz:.2f} s are there")
+            if count < expected - decoder.slack_samples:
+                self._notes.append(f"{there_s:.2f} s of {expected / rate_hz:.2f} s could be read; the rest is damaged or missing")
             elif piece.promised > 1:
                 promised_s = piece.promised * there_s
                 self._notes.append(f"it breaks off: its header promises {promised_s:.2f} s, {there_s:.2f} s are there")
@@ -198,15 +200,19 @@ class Sound:
                 except AudioError as error:
                     if not layout.kind:
                         raise
-                    try:
-                        return LibavSound(FileView(file, piece.parts))
-                    except (AudioError, MissingExtraError):
-                        raise error from None
+                    return self._by_libav(FileView(file, piece.parts), error)
             return LibavSound(view, container)
         except MissingExtraError as error:
             raise MissingExtraError(error.package, error.extra, f"{self.name} is {layout.kind or container}") from None
-        except AudioError as error:
-            raise self._unreadable(error) from None
+
+    def _by_libav(self, view: FileView, failure: AudioError) -> LibavSound:
+        """What libsndfile could not read, or its reason."""
+        try:
+            return LibavSound(view)
+        except AudioError:
+            raise failure from None
+        except MissingExtraError as missing:
+            raise AudioError(f"{str(failure).removesuffix('.')}; PyAV may read it, but {missing}") from None
 
     def _unreadable(self, error: AudioError) -> AudioError:
         return AudioError(f"{self.name} cannot be read as a sound file: it {error}")
