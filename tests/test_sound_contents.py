@@ -63,6 +63,20 @@ def test_any_format_under_any_name_is_read_as_what_it_is(tmp_path, container, co
         assert abs(np.argmax(spectrum) * rate_hz / len(samples) - 330) < 5
 
 
+@pytest.mark.parametrize("container", ["matroska", "adts", "ogg"])
+def test_what_pyav_cannot_decode_is_named(tmp_path, container):
+    data = coded(container, "flac" if container == "ogg" else "aac")
+    broken = bytearray(data)
+    broken[len(data) // 2 : len(data) // 2 + 600] = np.random.default_rng(0).bytes(600)
+    samples, problem = read(tmp_path / "a", bytes(broken))
+    assert 0 < len(samples) < len(SOUND)
+    assert "1 packet(s) could not be decoded" in problem or "s could be read; the rest is damaged or missing" in problem
+    if container == "matroska":  # the others do not say how long they are
+        samples, problem = read(tmp_path / "a", data[: len(data) // 2])
+        assert 0 < len(samples) < 0.7 * len(SOUND)
+        assert "s could be read; the rest is damaged or missing" in problem
+
+
 @pytest.mark.parametrize(
     "fmt", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF", "VOC", "NIST", "AVR", "PVF", "IRCAM", "SVX", "HTK", "MAT5"]
 )

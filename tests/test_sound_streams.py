@@ -122,6 +122,19 @@ def test_an_ogg_with_a_hole_or_a_cut_end_says_what_is_missing(tmp_path, subtype)
     assert f"9999 bytes from byte {middle} on are no whole Ogg page" in problem
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_a_damaged_or_lost_ogg_page_is_told_of(tmp_path, subtype):
+    data = made(np.random.default_rng(0).uniform(-0.3, 0.3, (24_000 * 6, 1)), "OGG", subtype, 24_000)
+    pages = [at for at in range(len(data) - 4) if data[at : at + 4] == b"OggS"]
+    middle, after = pages[len(pages) // 2 : len(pages) // 2 + 2]
+    damaged = bytearray(data)
+    damaged[middle + 400] ^= 255
+    for broken in (damaged, data[:middle] + data[after:]):
+        samples, problem = read(tmp_path / "a", bytes(broken))
+        assert 0 < len(samples) < 24_000 * 6
+        assert f"{len(samples) / 24_000:.2f} s of 6.00 s could be read" in problem
+
+
 @pytest.mark.parametrize("size", [1000, 5000, 65_536])
 def test_blocks_of_an_mp3_are_those_of_the_whole(tmp_path, size):
     path = tmp_path / "a.mp3"

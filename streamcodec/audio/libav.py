@@ -14,7 +14,7 @@ from streamcodec.errors import AudioError, MissingExtraError
 Float32 = NDArray[np.float32]
 EXTRA = "formats"
 _EXACT = ("mov", "matroska", "asf", "ogg", "wv", "ape", "tta")
-_MISSING_S = 0.5
+_MISSING_S = 0.2
 
 
 class LibavSound:
@@ -80,7 +80,7 @@ class LibavSound:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                self.note = f"libav cannot read on: {_reason(error)}"
+                self.note = f"libav cannot read on: {_reason(error)}".removesuffix(".")
                 packet = None
             try:
                 frames = () if packet is None else packet.decode()
@@ -93,7 +93,8 @@ class LibavSound:
                 break
         yield from (self._samples(out) for out in resampler.resample(None))
         if damaged:
-            self.note = f"{damaged} packets of it could not be decoded, and are left out"
+            lost = f"{damaged} packet(s) could not be decoded, and are left out"
+            self.note = f"{self.note}; {lost}" if self.note else lost
 
     def _slack(self) -> int:
         """How far off `n_samples` may be: containers know their length nearly, bare streams are only guessed at."""

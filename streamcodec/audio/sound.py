@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from streamcodec.audio.contents import layout_of
 from streamcodec.audio.layout import Piece
 from streamcodec.audio.libav import LibavSound
-from streamcodec.audio.view import FileView, StreamView
+from streamcodec.audio.libsndfile import Sndfile
+from streamcodec.audio.view import FileView
 from streamcodec.errors import AudioError, MissingExtraError
 
 Float32 = NDArray[np.float32]
@@ -35,11 +35,7 @@ SUFFIXES = frozenset(
 )
 """Endings, in lower case, of files that are taken for sound in folders; PyAV reads those of the last two lines."""
 
-_READ_SAMPLES = 1 << 16
 _HEADERLESS = {".g722": "g722"}
-_MPEG_SLACK = 3 * 1152
-_MANY = 1 << 60
-"""libsndfile's frames where it does not know how many there are."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +178,8 @@ class Sound:
             before += count
             there_s = count / rate_hz
             if count < expected - decoder.slack_samples:
-                self._notes.append(f"{there_s:.2f} s of {expected / rate_hz:.2f} s could be read; the rest is damaged or missing")
+                whole_s = expected / rate_hz
+                self._notes.append(f"{there_s:.2f} s of {whole_s:.2f} s could be read; the rest is damaged or missing")
             elif piece.promised > 1:
                 promised_s = piece.promised * there_s
                 self._notes.append(f"it breaks off: its header promises {promised_s:.2f} s, {there_s:.2f} s are there")
@@ -216,50 +213,6 @@ class Sound:
 
     def _unreadable(self, error: AudioError) -> AudioError:
         return AudioError(f"{self.name} cannot be read as a sound file: it {error}")
-
-
-class _Quiet(soundfile.SoundFile):  # type: ignore[misc]
-    """Does not seek to where it is after every read, which fails where the length is not known."""
-
-    def seekable(self) -> bool:
-        """Say no, whatever the file can."""
-        return False
-
-
-class Sndfile:
-    """Decodes with libsndfile; see `LibavSound`."""
-
-    note = ""
-
-    def __init__(self, view: FileView | StreamView, kind: str) -> None:
-        self._view = view
-        try:
-            self._file = _Quiet(view)
-        except (soundfile.SoundFileError, TypeError) as error:
-            raise view.error or AudioError(f"is {kind or 'of no format that is known'}: {_reason(error)}") from None
-        if self._file.format == "MP3" and not kind.startswith("MP"):
-            self._file.close()
-            raise AudioError("is of no format that is known.")
-        self.sample_rate_hz, self.channels = int(self._file.samplerate), int(self._file.channels)
-        self.n_samples = int(self._file.frames) if self._file.frames < _MANY else 0
-        self.slack_samples = _MPEG_SLACK if self._file.format == "MP3" else 0
-
-    def blocks(self) -> Iterator[Float32]:
-        """Sound as it comes, float32 [any, channels]."""
-        while True:
-            try:
-                block: Float32 = self._file.read(_READ_SAMPLES, dtype="float32", always_2d=True)
-            except soundfile.SoundFileError as error:
-                raise self._view.error or AudioError(_reason(error)) from None
-            if self._view.error is not None:
-                raise self._view.error
-            if not len(block):
-                return
-            yield block
-
-    def close(self) -> None:
-        """Close it."""
-        self._file.close()
 
 
 def audio_info(path: StrPath) -> AudioInfo:
@@ -304,7 +257,3 @@ def _reblocked(blocks: Iterator[Float32], size: int) -> Iterator[Float32]:
             count += len(block) - start
     if waiting:
         yield np.concatenate(waiting)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", error)).strip().removesuffix(".") + "."

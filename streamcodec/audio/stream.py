@@ -11,7 +11,8 @@ from typing import BinaryIO, cast
 from streamcodec.audio.chunks import is_placeholder, wav_header
 from streamcodec.audio.layout import Layout, Piece
 from streamcodec.audio.libav import LibavSound
-from streamcodec.audio.sound import AudioInfo, Sndfile, Sound
+from streamcodec.audio.libsndfile import Sndfile
+from streamcodec.audio.sound import AudioInfo, Sound
 from streamcodec.audio.view import StreamView
 from streamcodec.errors import AudioError
 
