@@ -21,17 +21,19 @@ from streamcodec.audio.sound import Sound, read_blocks
 from streamcodec.audio.stream import StreamedSound
 from streamcodec.cli import main
 from streamcodec.errors import AudioError, MissingExtraError
+from streamcodec.evaluation.clips import collect_clips, items_of_paths
 from streamcodec.evaluation.sound_files import read_sound
 from streamcodec.tokens import TokenDataset
+from streamcodec.training.corpus.archive import folder_members
 from streamcodec.training.corpus.decode import decode
 
 ROOT = Path(__file__).parent.parent
-SOUND = tone(1.5)
+SOUND = tone(1.6)
 NAMES = ("a.mp3", "a.wav", "a.snd", "a")
 
 
 def coded(container: str, codec: str, layout: str = "mono") -> bytes:
-    """1.5 s by PyAV."""
+    """`SOUND` by PyAV."""
     av = pytest.importorskip("av", reason="needs streamcodec[formats]")
     data = io.BytesIO()
     rate_hz = 48_000 if codec == "libopus" else RATE_HZ
@@ -57,7 +59,7 @@ def test_any_format_under_any_name_is_read_as_what_it_is(tmp_path, container, co
     for name in NAMES:
         samples, problem = read(tmp_path / name, data)
         rate_hz = Sound(tmp_path / name).info.sample_rate_hz
-        assert abs(len(samples) / rate_hz - 1.5) < 0.1
+        assert abs(len(samples) / rate_hz - 1.6) < 0.1
         assert problem == ""
         spectrum = np.abs(np.fft.rfft(samples[:, 0]))
         assert abs(np.argmax(spectrum) * rate_hz / len(samples) - 330) < 5
@@ -196,6 +198,12 @@ def test_pipes_sockets_and_links_in_a_folder_are_named_and_never_opened(tmp_path
     ):
         assert line in result.stderr
     assert len(TokenDataset.open(tmp_path / "out")) == 1
+    clips, notes = collect_clips(items_of_paths([folder]), RATE_HZ, 3)
+    assert len(clips) == 1
+    assert sum("is a named pipe, not a file" in note for note in notes) == 2
+    members = dict(folder_members(folder, lambda path: True))
+    assert {path for path, data in members.items() if data} == {"a.wav"}
+    assert {"deep/pipe.flac", "zero.wav", "socket.wav"} <= set(members)
 
 
 def test_files_that_are_not_whole_are_tokenised_and_named(tmp_path):
@@ -211,7 +219,7 @@ def test_files_that_are_not_whole_are_tokenised_and_named(tmp_path):
     for _ in range(2):  # also when all shards are there already
         result = CliRunner().invoke(main, ["tokenize", str(folder), str(tmp_path / "out"), *options])
         assert result.exit_code == 3, result.output
-        assert "incomplete cut.wav: it breaks off: its header promises 1.50 s, 0.68 s are there" in result.stderr
+        assert "incomplete cut.wav: it breaks off: its header promises 1.60 s, 0.68 s are there" in result.stderr
         assert "incomplete two.flac: 2 files are joined in it" in result.stderr
         assert result.stderr.count("incomplete ") == 2
         assert "0 files skipped, 2 incomplete" in result.stdout
@@ -219,7 +227,7 @@ def test_files_that_are_not_whole_are_tokenised_and_named(tmp_path):
     assert [item.path for item in dataset.incomplete] == ["cut.wav", "two.flac"]
     assert dataset.skipped == ()
     seconds = {file.path: file.duration_s for file in dataset}
-    assert seconds == pytest.approx({"cut.wav": 0.68, "good.wav": 1.5, "two.flac": 1.5, "unclosed.wav": 1.5}, abs=0.01)
+    assert seconds == pytest.approx({"cut.wav": 0.68, "good.wav": 1.6, "two.flac": 1.6, "unclosed.wav": 1.6}, abs=0.01)
     strict = CliRunner().invoke(main, ["tokenize", str(folder), str(tmp_path / "strict"), *options, "--strict"])
     assert strict.exit_code == 1
     assert "cut.wav: it breaks off" in strict.stderr

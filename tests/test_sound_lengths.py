@@ -78,6 +78,20 @@ def test_chunks_tags_and_padding_after_the_sound_are_not_taken_for_it(tmp_path):
     assert (len(found), problem) == (len(SOUND), "10 bytes after its last chunk are no sound, and left out")
 
 
+def test_a_length_that_counts_the_header_or_padding_too_is_no_problem(tmp_path):
+    au, at = made(SOUND, "AU", "PCM_16"), b".snd\0\0\0\x18"
+    n_bytes = 2 * len(SOUND)
+    for data in (
+        patched(WAV, b"data", "<I", len(WAV)),
+        patched(WAV, b"data", "<I", n_bytes + 1),
+        patched(made(SOUND, "AIFF", "PCM_16"), b"SSND", ">I", n_bytes + 8 + 54),
+        patched(au, at, ">I", len(au)),
+        au + bytes(300),
+    ):
+        samples, problem = read(tmp_path / "a", data)
+        assert (len(samples), problem) == (len(SOUND), "")
+
+
 def test_an_empty_wav_with_chunks_after_it_stays_empty(tmp_path):
     (tmp_path / "a.wav").write_bytes(made(SOUND[:0], "WAV", "PCM_16") + CHUNK)
     with pytest.raises(AudioError, match="holds no samples"):
@@ -109,14 +123,21 @@ def test_a_joined_file_of_another_rate_or_layout_is_named_and_left_out(tmp_path,
 
 
 def test_the_unfinished_first_of_two_joined_wavs_ends_where_the_second_begins(tmp_path):
-    samples, problem = read(tmp_path / "a.wav", patched(WAV, b"data", "<I", 0xFFFFFFFF) + WAV)
-    np.testing.assert_allclose(samples, np.concatenate([SOUND, SOUND]), atol=1e-4)
-    assert problem == ""
+    au = made(SOUND, "AU", "PCM_16")
+    unfinished = patched(au, b".snd\0\0\0\x18", ">I", 0xFFFFFFFF)
+    for data in (patched(WAV, b"data", "<I", 0xFFFFFFFF) + WAV, unfinished + au, unfinished + unfinished):
+        samples, problem = read(tmp_path / "a.wav", data)
+        np.testing.assert_allclose(samples, np.concatenate([SOUND, SOUND]), atol=1e-4)
+        assert problem == ""
 
 
 def test_a_wav_that_was_cut_before_another_was_appended_ends_where_that_begins(tmp_path):
     samples, problem = read(tmp_path / "a.wav", WAV[:15_000] + WAV)
     assert len(samples) == (15_000 - 44) // 2 + len(SOUND)
+    assert "breaks off: its header promises 0.70 s, 0.34 s are there" in problem
+    au = made(SOUND, "AU", "PCM_16")
+    samples, problem = read(tmp_path / "a.au", au[:15_000] + au + au)
+    assert len(samples) == (15_000 - 24) // 2 + 2 * len(SOUND)
     assert "breaks off: its header promises 0.70 s, 0.34 s are there" in problem
 
 

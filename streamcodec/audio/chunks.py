@@ -13,6 +13,8 @@ from streamcodec.audio.view import Part, Span
 _PLACEHOLDERS = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000), range(1 << 62, 1 << 64))
 """Lengths that are written by programs that do not know the length yet."""
 _PADDING_BYTES = 4096
+_CARELESS_BYTES = 64
+"""Some programs count their header, or a byte of padding, in the length of the sound."""
 _SCAN_BYTES = 1 << 20
 _GUID_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -114,6 +116,11 @@ def is_placeholder(length: int) -> bool:
     return any(length in lengths for lengths in _PLACEHOLDERS)
 
 
+def promised_share(declared: int, length: int) -> float:
+    """How much of the sound a header promises, as `Piece.promised`, by its length and the true one in bytes."""
+    return declared / length if length and not 0 <= declared - length <= _CARELESS_BYTES else 1.0
+
+
 def chunk_layout(file: BinaryIO, size: int) -> Layout | None:
     """Pieces of a file made of chunks; None if it is none.
 
@@ -186,7 +193,7 @@ class _Reader:
         wrapped = there - declared >= 1 << 32  # a field of 32 bits was too small for a long recording
         self.next_start = None if wrapped else self._joined(body)
         length = (self.next_start or self.end) - body
-        return self._patched(at, length, 1.0 if unknown or wrapped or not length else declared / length)
+        return self._patched(at, length, 1.0 if unknown or wrapped else promised_share(declared, length))
 
     def _declared(self, at: int) -> int:
         found = self._chunk(at)
@@ -274,22 +281,21 @@ def au_layout(file: BinaryIO, size: int) -> Layout | None:
         if head is None:
             break
         order, offset, declared = head
-        there = size - start - offset
-        following = read_at(file, start + offset + declared, 24) if declared < there else b""
+        body, magic = start + offset, read_at(file, start, 4)
         unknown = declared == 0 or is_placeholder(declared)
-        joined = start + offset + declared if _au_header(following) else None
-        if unknown:
-            magic = read_at(file, start, 4)
-            joined = next(
-                (at for at in find_in(file, magic, start + offset, size) if _au_header(read_at(file, at, 24))), None
-            )
-        length = (joined or size) - start - offset
-        length_field = struct.pack(f"{order}I", min(length, 0xFFFFFFFF))
-        promised = 1.0 if unknown or joined or length <= 0 else declared / length
-        if 0 < length - declared <= _PADDING_BYTES and not any(read_at(file, start + offset + declared, length)):
-            promised = 1.0
-        pieces.append(Piece((Span(start, 8), length_field, Span(start + 12, max(0, offset - 12 + length))), promised))
-        start = joined
+        end = body + declared
+        if unknown or (end != size and not _au_header(read_at(file, end, 24))):
+            places = (at for at in find_in(file, magic, body, size) if _au_header(read_at(file, at, 24)))
+            end = next(places, size)
+        rest = read_at(file, body + declared, _PADDING_BYTES + 1) if end == size else b""
+        if not unknown and len(rest) <= _PADDING_BYTES and not any(rest):
+            end = min(end, body + declared)
+        next_start = end if _au_header(read_at(file, end, 24)) else None
+        length = max(0, min(end, size) - body)
+        share = 1.0 if unknown or length - declared >= 1 << 32 else promised_share(declared, length)
+        field = struct.pack(f"{order}I", min(length, 0xFFFFFFFF))
+        pieces.append(Piece((Span(start, 8), field, Span(start + 12, max(0, offset - 12 + length))), share))
+        start = next_start
     return Layout("AU", pieces) if pieces else None
 
 

@@ -82,8 +82,10 @@ def items_of_paths(paths: Iterable[Path], category: str | None = None, split: st
         if (path / CORPUS_INDEX).is_file():
             items += _items_of_corpus(path, split)
         elif path.is_dir():
-            files += sorted(child for child in path.rglob("*") if child.suffix.lower() in SUFFIXES and child.is_file())
-        elif path.is_file():
+            files += sorted(
+                child for child in path.rglob("*") if child.suffix.lower() in SUFFIXES and not child.is_dir()
+            )
+        elif path.exists():
             files.append(path)
         else:
             raise AudioError(f"{path} does not exist; give a sound file, a folder of them or a corpus")
