@@ -8,6 +8,7 @@ import soundfile
 from sound_files import RATE_HZ, made, patched, read, tone
 
 from streamcodec.audio.sound import Sound
+from streamcodec.audio.view import FileView
 from streamcodec.errors import AudioError
 
 SOUND = tone(0.7)
@@ -120,6 +121,26 @@ def test_a_joined_file_of_another_rate_or_layout_is_named_and_left_out(tmp_path,
     samples, problem = read(tmp_path / "a.wav", first + other)
     assert len(samples) == len(read(tmp_path / "b.wav", first)[0])
     assert f"2 files are joined in it; number 2 has {channels} channel(s) at {rate_hz} Hz" in problem
+
+
+def test_joined_wavs_may_forget_padding_and_have_chunks_of_any_length(tmp_path):
+    data = made(SOUND[:999], "WAV", "PCM_U8")[:-1]
+    for size in range(12):
+        chunk = b"note" + struct.pack("<I", size) + b"R" * size
+        samples, problem = read(tmp_path / "a.wav", data + chunk + data + chunk + data)
+        assert (len(samples), problem) == (3 * 999, "")
+
+
+def test_a_disk_that_fails_is_named_and_no_end_of_the_sound(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(WAV)
+    blocks = Sound(tmp_path / "a.wav").blocks(1000)
+
+    def fail(self, at, size):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(FileView, "_read_at", fail)
+    with pytest.raises(AudioError, match=r"a\.wav cannot be read.*: Input/output error"):
+        next(blocks)
 
 
 def test_the_unfinished_first_of_two_joined_wavs_ends_where_the_second_begins(tmp_path):

@@ -162,10 +162,17 @@ class _Reader:
         name = head[: len(self.form.data)]
         return name, struct.unpack(self.form.size, head[len(name) :])[0] - self.form.own
 
+    def _begins(self, at: int) -> bool:
+        """Whether another file begins at a place."""
+        head = read_at(self.file, at, 40) if at < self.end else b""
+        return any(form.begins(head) for form in _FORMS)
+
     def _after(self, at: int, length: int) -> int:
         """Where the chunk after one at `at` begins; some programs forget the byte that makes a length even."""
         stop = at + self.form.header_bytes + length
         padded = stop + (self.start - stop) % self.form.align
+        if self._begins(stop):
+            return stop
         for place in dict.fromkeys((padded, stop)):
             found = self._chunk(place)
             if found is not None and self.form.is_name(found[0]):
@@ -215,9 +222,9 @@ class _Reader:
     def _end_of_chunks(self, first: int, padding_bytes: int) -> int | None:
         at = first
         while self.end - at >= len(self.form.data):
-            head = read_at(self.file, at, 40)
-            if any(form.begins(head) for form in _FORMS):
+            if self._begins(at):
                 return at
+            head = read_at(self.file, at, 16)
             found = self._chunk(at)
             if head.startswith(_TAGS) or (head[:4] in _LAST_CHUNKS and (found is None or found[1] > self.end - at)):
                 break

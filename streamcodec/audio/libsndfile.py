@@ -44,8 +44,6 @@ class Sndfile:
     ------
     AudioError
         libsndfile cannot read it; the text goes after the file's name.
-    OSError
-        The file cannot be read.
     """
 
     note = ""
@@ -55,13 +53,13 @@ class Sndfile:
         try:
             self._file = _Quiet(view)
         except (soundfile.SoundFileError, TypeError) as error:
-            raise view.error or AudioError(f"is {kind or 'of no format that is known'}: {_reason(error)}") from None
+            raise _failed(view) or AudioError(f"is {kind or 'of no format that is known'}: {_reason(error)}") from None
         if self._file.format == "MP3" and not kind.startswith("MP"):
             self._file.close()
             raise AudioError("is of no format that is known.")
         self.sample_rate_hz, self.channels = int(self._file.samplerate), int(self._file.channels)
         self.n_samples = int(self._file.frames) if self._file.frames < _MANY else 0
-        self.slack_samples = _MPEG_SLACK if self._file.format == "MP3" else 0
+        self.slack_samples = _MPEG_SLACK if self._file.subtype.startswith("MPEG") else 0
 
     def blocks(self) -> Iterator[Float32]:
         """Sound as it comes, float32 [any, channels]."""
@@ -69,9 +67,10 @@ class Sndfile:
             try:
                 block: Float32 = self._file.read(_READ_SAMPLES, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                raise self._view.error or AudioError(_reason(error)) from None
-            if self._view.error is not None:
-                raise self._view.error
+                raise _failed(self._view) or AudioError(_reason(error)) from None
+            failure = _failed(self._view)
+            if failure is not None:
+                raise failure
             if not len(block):
                 return
             yield block
@@ -79,6 +78,11 @@ class Sndfile:
     def close(self) -> None:
         """Close it."""
         self._file.close()
+
+
+def _failed(view: FileView | StreamView) -> AudioError | None:
+    """What went wrong below libsndfile, which cannot tell."""
+    return None if view.error is None else AudioError(f"cannot be read: {view.error.strerror or view.error}.")
 
 
 def _reason(error: Exception) -> str:

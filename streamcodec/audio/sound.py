@@ -83,6 +83,8 @@ class Sound:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
             raise AudioError(f"{path} does not exist; give the name of a sound file.") from None
+        except OSError as error:
+            raise AudioError(f"{path} cannot be read: {error.strerror or error}.") from None
         if stat.S_ISDIR(mode):
             raise AudioError(f"{path} is a folder; give the name of a sound file.")
         if not stat.S_ISREG(mode):
@@ -126,7 +128,10 @@ class Sound:
             raise AudioError(f"{self.name} holds no samples; give a file with sound in it.")
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
-        return self._path.open("rb", buffering=1 << 16)
+        try:
+            return self._path.open("rb", buffering=1 << 16)
+        except OSError as error:
+            raise AudioError(f"{self.name} cannot be read: {error.strerror or error}.") from None
 
     def _examine(self, file: BinaryIO) -> None:
         """Tell the format, and how much of the file is of one rate and number of channels."""
@@ -164,7 +169,11 @@ class Sound:
         rate_hz, before = self.info.sample_rate_hz, 0
         for piece, expected in self._readable:
             count = 0
-            with closing(self._decoder(file, piece)) as decoder:
+            try:
+                opened = self._decoder(file, piece)
+            except AudioError as error:
+                raise self._unreadable(error) from None
+            with closing(opened) as decoder:
                 try:
                     for block in decoder.blocks():
                         count += len(block)
