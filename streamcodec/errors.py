@@ -15,6 +15,7 @@ StreamcodecError
     DeviceError             an audio device cannot be used
     CorpusError             training data that cannot be made or read
     TokensError             shards of tokens that cannot be made or read
+    FolderInUseError        another run is working in the folder
     MissingExtraError       an optional dependency is not installed
 """
 
@@ -77,6 +78,10 @@ class CorpusError(StreamcodecError, ValueError):
 
 class TokensError(StreamcodecError, ValueError):
     """Shards of tokens that cannot be made or read."""
+
+
+class FolderInUseError(StreamcodecError, RuntimeError):
+    """Another run is working in the folder."""
 
 
 class MissingExtraError(StreamcodecError, ImportError):
