@@ -1,4 +1,4 @@
-"""WAV, RF64, BW64, W64, AIFF, CAF and AU: their sound as far as it goes, whatever the lengths in their headers."""
+"""WAV, RF64, BW64, W64, AIFF and CAF: their sound as far as it goes, whatever the lengths in their headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from streamcodec.audio.view import Part, Span
 
 _PLACEHOLDERS = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000), range(1 << 62, 1 << 64))
 """Lengths that are written by programs that do not know the length yet."""
-_PADDING_BYTES = 4096
+PADDING_BYTES = 4096
+"""Zeros after the sound are padding up to this length."""
 _CARELESS_BYTES = 64
 """Some programs count their header, or a byte of padding, in the length of the sound."""
 _SCAN_BYTES = 1 << 20
@@ -193,7 +194,7 @@ class _Reader:
         there, declared = self.end - body, self._declared(at)
         unknown = declared <= self.form.lead or is_placeholder(declared)
         if 0 <= declared <= there:
-            stop = self._follows(body + declared, 0 if unknown else _PADDING_BYTES)
+            stop = self._follows(body + declared, 0 if unknown else PADDING_BYTES)
             if stop is not None:
                 self.next_start = stop if stop < self.end else None
                 return self._exact(at, declared, stop)
@@ -277,41 +278,3 @@ def wav_header(fmt: bytes, length: int, order: str = "<") -> tuple[bytes, ...]:
         return magic, sizes[0], b"WAVE", fmt, b"data", sizes[1]
     ds64 = struct.pack("<4sIQQQI", b"ds64", 28, total + 36, length, 0, 0)
     return b"RF64\xff\xff\xff\xffWAVE", ds64, fmt, b"data\xff\xff\xff\xff"
-
-
-def au_layout(file: BinaryIO, size: int) -> Layout | None:
-    """Pieces of an AU file, or of several joined; None if it is none."""
-    pieces = []
-    start: int | None = 0
-    while start is not None:
-        head = _au_header(read_at(file, start, 24))
-        if head is None:
-            break
-        order, offset, declared = head
-        body, magic = start + offset, read_at(file, start, 4)
-        unknown = declared == 0 or is_placeholder(declared)
-        end = body + declared
-        if unknown or (end != size and not _au_header(read_at(file, end, 24))):
-            places = (at for at in find_in(file, magic, body, size) if _au_header(read_at(file, at, 24)))
-            end = next(places, size)
-        rest = read_at(file, body + declared, _PADDING_BYTES + 1) if end == size else b""
-        if not unknown and len(rest) <= _PADDING_BYTES and not any(rest):
-            end = min(end, body + declared)
-        next_start = end if _au_header(read_at(file, end, 24)) else None
-        length = max(0, min(end, size) - body)
-        share = 1.0 if unknown or length - declared >= 1 << 32 else promised_share(declared, length)
-        field = struct.pack(f"{order}I", min(length, 0xFFFFFFFF))
-        pieces.append(Piece((Span(start, 8), field, Span(start + 12, max(0, offset - 12 + length))), share))
-        start = next_start
-    return Layout("AU", pieces) if pieces else None
-
-
-def _au_header(head: bytes) -> tuple[str, int, int] | None:
-    """Byte order, start and length of the sound."""
-    order = {b".snd": ">", b"dns.": "<"}.get(head[:4])
-    if order is None or len(head) < 24:
-        return None
-    offset, length, encoding, rate_hz, channels = struct.unpack(f"{order}5I", head[4:])
-    if not (24 <= offset < 1 << 20 and 1 <= encoding <= 27 and rate_hz and 1 <= channels <= 1024):
-        return None
-    return order, offset, length

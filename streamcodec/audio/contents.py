@@ -6,7 +6,8 @@ import codecs
 import os
 from typing import BinaryIO
 
-from streamcodec.audio.chunks import au_layout, chunk_layout, read_at
+from streamcodec.audio.au import au_layout
+from streamcodec.audio.chunks import chunk_layout, read_at
 from streamcodec.audio.layout import Layout, Piece
 from streamcodec.audio.mpeg import id3_bytes, is_adts, mpeg_layout
 from streamcodec.audio.pages import flac_layout, ogg_layout
