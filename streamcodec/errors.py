@@ -13,6 +13,7 @@ StreamcodecError
     BackendError            the chosen engine cannot run here
     SlotError               a slot of a batch is not there, or none is free
     DeviceError             an audio device cannot be used
+    CallError               a call that nobody took
     CorpusError             training data that cannot be made or read
     TokensError             shards of tokens that cannot be made or read
     FolderInUseError        another run is working in the folder
@@ -70,6 +71,10 @@ class SlotError(StreamcodecError, ValueError):
 
 class DeviceError(StreamcodecError, RuntimeError):
     """An audio device cannot be used."""
+
+
+class CallError(StreamcodecError, RuntimeError):
+    """A call that nobody took."""
 
 
 class CorpusError(StreamcodecError, ValueError):

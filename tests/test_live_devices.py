@@ -373,8 +373,10 @@ def test_the_live_line_is_redrawn_in_a_terminal(capsys, monkeypatch):
 
 def test_a_call_that_nobody_answers_says_so(running_audio):
     result = CliRunner().invoke(main, ["call", "--to", "127.0.0.1:9", "--seconds", "0.4"])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert "not encrypted" in result.output
-    assert "nobody answered" in result.output
+    assert "0 heard" in result.stdout
+    assert "CallError: nobody answered" in result.stderr.splitlines()[-1]
     asked = CliRunner().invoke(main, ["call", "--to", "127.0.0.1:9", "--seconds", "0.2", "--json"])
+    assert asked.exit_code == 1
     assert json.loads(asked.stdout, parse_constant=pytest.fail)["jitter_buffer"]["p99_ms"] is None

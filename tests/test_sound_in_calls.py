@@ -33,7 +33,8 @@ def test_a_call_ends_with_the_sound_of_its_file(tmp_path, model, promised_s, tol
         main, ["call", "--listen", "0", "--host", "127.0.0.1", "--input", str(source), "--output", str(heard),
                "--model", str(model), "--bitrate", "2.4"],
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
+    assert "nobody answered" in result.stderr
     assert time.monotonic() - began_s < 60
     assert 0.6 < soundfile.info(heard).duration < 10
     assert (f"{source}: 0.60 s of 300.00 s could be read" in result.stderr) == told

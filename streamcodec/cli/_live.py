@@ -43,10 +43,17 @@ def run_until_stopped(
     running: PumpThread,
     seconds: float | None,
     line: Callable[[], str],
-    has_ended: Callable[[], bool] = lambda: False,
+    *,
+    notice: Callable[[], str] = str,
+    has_ended: Callable[[], bool] = bool,
 ) -> None:
-    """Show `line()` five times a second on a terminal's stderr, until time is up, it has ended, Ctrl-C or SIGTERM."""
+    """Show `line()` five times a second on a terminal's stderr, until time is up, it has ended, Ctrl-C or SIGTERM.
+
+    What `notice()` says is written there once, terminal or not, and again when it changes.
+    """
     live = sys.stderr.isatty()
+    clear = "\r\033[K" if live else ""
+    said = ""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     ends_s = time.monotonic() + seconds if seconds else float("inf")
@@ -54,8 +61,11 @@ def run_until_stopped(
         while (left_s := ends_s - time.monotonic()) > 0 and running.wait(min(_REFRESH_S, left_s)):
             if has_ended():
                 break
+            if (news := notice()) != said:
+                said = news
+                click.echo(clear + news, err=True, nl=bool(news))
             if live:
-                click.echo(f"\r\033[K{line()}", nl=False, err=True)
+                click.echo(clear + line(), nl=False, err=True)
     except KeyboardInterrupt:
         pass
     finally:

@@ -125,7 +125,7 @@ class FileDevices:
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             now_s = time.monotonic()
             frame = next(self._frames, None)
-            if frame is None and self._ended_s is None:
+            if frame is None and self._ended_s is None and self._reader is not None:
                 self._ended_s = now_s
             self.capture.timeline.mark(self.capture_ring.written_samples, due_s - interval_s, now_s)
             self.capture_ring.write(silence if frame is None else frame[:1].T)

@@ -141,6 +141,10 @@ class PumpThread:
             raise self.error
         return not self._stop.is_set()
 
+    def stop(self) -> None:
+        """Let the thread end; who waits is told."""
+        self._stop.set()
+
     def _settle(self, started_s: float) -> None:
         """Throw away what is captured until both devices call back evenly: many start with a pause or a backlog."""
         clock, capture = self.devices.playback, self.devices.capture_ring
