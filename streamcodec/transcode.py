@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from streamcodec.audio.files import AudioWriter, audio_info, read_blocks
+from streamcodec.audio.files import AudioWriter
 from streamcodec.audio.resample import StreamingResampler
+from streamcodec.audio.sound import Sound
 from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32, Int16
@@ -39,6 +40,8 @@ class EncodeReport:
         Bitrate of the codes, and of the whole file.
     clamped_samples : int
         Input values beyond full scale, which were clamped.
+    problem : str or None
+        What of the input could not be read, or is not as its header says.
     """
 
     n_samples: int
@@ -48,6 +51,7 @@ class EncodeReport:
     nominal_bps: float
     true_bps: float
     clamped_samples: int
+    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,23 @@ class FrameReader:
     """
 
     def __init__(self, path: Path, codec: Codec) -> None:
-        self.info = audio_info(path)
+        self._sound = Sound(path)
+        self.info = self._sound.info
         self.n_samples = 0
         self.clamped_samples = 0
-        self._path, self._hop = path, codec.frame_samples
+        self._hop = codec.frame_samples
         if self.info.channels > MAX_CHANNELS:
             raise AudioError(f"{path} has {self.info.channels} channels; at most {MAX_CHANNELS} can be coded")
         self._resampler = StreamingResampler(self.info.sample_rate_hz, codec.sample_rate_hz, self.info.channels)
 
+    @property
+    def problem(self) -> str | None:
+        """What of the file could not be read, or is not as its header says; whole only after the last frame."""
+        return self._sound.problem
+
     def __iter__(self) -> Iterator[Float32]:
         waiting = np.zeros((0, self.info.channels), np.float32)
-        for block in read_blocks(self._path, _BLOCK_SAMPLES):
+        for block in self._sound.blocks(_BLOCK_SAMPLES):
             self.n_samples += len(block)
             self.clamped_samples += int((np.abs(block) > 1).sum())
             rows = np.concatenate([waiting, self._resampler.process(np.clip(block, -1, 1))])
@@ -160,6 +170,7 @@ def encode_file(
         nominal_bps=header.bitrate_bps,
         true_bps=8 * n_bytes / duration_s,
         clamped_samples=reader.clamped_samples,
+        problem=reader.problem,
     )
 
 

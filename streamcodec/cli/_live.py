@@ -41,9 +41,14 @@ def device_line(devices: Devices | FileDevices) -> str:
 
 
 def run_until_stopped(
-    running: PumpThread, seconds: float | None, line: Callable[[], str], notice: Callable[[], str] = str
+    running: PumpThread,
+    seconds: float | None,
+    line: Callable[[], str],
+    *,
+    notice: Callable[[], str] = str,
+    has_ended: Callable[[], bool] = bool,
 ) -> None:
-    """Show `line()` five times a second on stderr, where that is a terminal, until time is up, Ctrl-C or SIGTERM.
+    """Show `line()` five times a second on a terminal's stderr, until time is up, it has ended, Ctrl-C or SIGTERM.
 
     Time in which the program itself was stopped does not count.  What `notice()` says is written there once, terminal
     or not, and again when it changes.
@@ -58,6 +63,8 @@ def run_until_stopped(
         while left_s > 0 and running.wait(min(_REFRESH_S, left_s)):
             before_s, looked_s = looked_s, time.monotonic()
             left_s -= min(looked_s - before_s, _LONGEST_TURN_S)
+            if has_ended():
+                break
             if (news := notice()) != said:
                 said = news
                 click.echo(clear + news, err=True, nl=bool(news))

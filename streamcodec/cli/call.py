@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamcodec.audio.files import audio_info
 from streamcodec.cli._live import (
     buffer_option,
     device_line,
@@ -87,8 +86,6 @@ def command(
     secret = load_key(key_path) if key_path else None
     to = parse_address(target) if target else None
     codec = Codec.load(model, backend=backend, device=device)
-    if source_path is not None and seconds is None:
-        seconds = audio_info(source_path).duration_s + _AFTER_FILE_S
     devices = (
         FileDevices(codec, source_path, target_path)
         if files
@@ -98,6 +95,10 @@ def command(
         codec, devices, listen_port=listen_port, listen_host=host, to=to, secret=secret,
         bitrate_bps=1000 * bitrate_kbps, copies=copies, cap_ms=cap_ms,
     )  # fmt: skip
+
+    def file_has_ended() -> bool:
+        return seconds is None and isinstance(devices, FileDevices) and devices.has_ended(_AFTER_FILE_S)
+
     try:
         with call.running() as running:
             started_s = time.monotonic()
@@ -105,10 +106,18 @@ def command(
             click.echo(f"listening on port {call.port}" if to is None else f"calling {target}", err=True)
             if secret is None:
                 click.echo("not encrypted: anyone on the way can listen; --key FILE changes that", err=True)
-            run_until_stopped(running, seconds, lambda: _line(call, started_s), notice=lambda: call.peer.refusal)
-            waited_long = seconds is not None and time.monotonic() - started_s >= seconds
+            run_until_stopped(
+                running,
+                seconds,
+                lambda: _line(call, started_s),
+                notice=lambda: call.peer.refusal,
+                has_ended=file_has_ended,
+            )
+            waited_long = file_has_ended() or (seconds is not None and time.monotonic() - started_s >= seconds)
     finally:
         call.close()
+    if isinstance(devices, FileDevices) and devices.problem:
+        click.echo(f"{source_path}: {devices.problem}", err=True)
     report = call.report()
     if as_json:
         print_json(report)

@@ -117,6 +117,8 @@ def _files(codec: Codec, source: Path, target: Path, fast: bool, bitrate_bps: fl
     seconds = audio_info(source).duration_s
     with progress_bar(f"loopback {source.name}", seconds * codec.config.frame_rate_hz) as advance:
         report = run_file_loopback(codec, source, target, bitrate_bps, paced=not fast, progress=advance)
+    if report.problem:
+        click.echo(f"{source}: {report.problem}", err=True)
     if as_json:
         print_json(report.as_dict())
         return

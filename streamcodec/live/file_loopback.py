@@ -40,6 +40,8 @@ class LoopbackReport:
         All packets.
     codec_rate_hz, channels : int
         Of the run.
+    problem : str or None
+        What of the source could not be read, or is not as its header says.
     """
 
     frames: int
@@ -51,6 +53,7 @@ class LoopbackReport:
     codec_rate_hz: int
     channels: int
     paced: bool
+    problem: str | None = None
 
     @property
     def bitrate_bps(self) -> float:
@@ -121,13 +124,14 @@ def run_file_loopback(
             if paced:
                 report.latency.record(1000 * (frame_s + done - due))
             report.deadline_misses += done - (due if paced else begun) > frame_s
-            writer.write(resampler.process(decoded)[: max(0, info.n_samples - writer.n_samples)])
+            writer.write(resampler.process(decoded)[: max(0, reader.n_samples - writer.n_samples)])
             if progress is not None:
                 progress(1)
         gc.unfreeze()
         rest = resampler.finish(max(reader.n_samples, resampler.n_out_samples))
         writer.write(rest[: max(0, reader.n_samples - writer.n_samples)])
     report.audio_s = report.frames * frame_s
+    report.problem = reader.problem
     return report
 
 

@@ -142,11 +142,15 @@ def riff_chunks(bank: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def folder_members(folder: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    """Path below `folder`, with forward slashes, and content of every file for which `wanted(path)`, sorted."""
+    """Path below `folder`, with forward slashes, and content of every file for which `wanted(path)`, sorted.
+
+    Pipes and devices are never opened, but yielded as no bytes.
+    """
     for file in sorted(folder.rglob("*")):
         path = shown(file.relative_to(folder).as_posix())
         try:
-            if file.is_file() and wanted(path):
-                yield path, file.read_bytes() if file.stat().st_size <= MAX_MEMBER_BYTES else b""
+            if not file.is_dir() and wanted(path):
+                is_read = file.is_file() and file.stat().st_size <= MAX_MEMBER_BYTES
+                yield path, file.read_bytes() if is_read else b""
         except OSError:
             yield path, b""
