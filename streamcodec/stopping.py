@@ -1,0 +1,85 @@
+"""Signals that end a run: what is half written is removed, and the exit code is 128 + the signal's number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from streamcodec.files import remove_partial_files
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end.
+
+    Parameters
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class _State:
+    """Of the main thread, in which Python runs handlers."""
+
+    received: int | None = None
+    waiting = False
+    held = 0
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Raise `Stopped` in the main thread at SIGINT, SIGTERM and SIGHUP; a second signal ends the process at once.
+
+    A signal that is ignored, as SIGHUP is under nohup, or that already has a handler, is left alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {}
+    for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            former[number] = signal.signal(number, _on_signal)
+    _State.received, _State.waiting = None, False
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off `Stopped` until the block ends: for calls of C code that calls back, where an exception would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _State.held += 1
+    try:
+        yield
+    finally:
+        _State.held -= 1
+        if _State.waiting and not _State.held:
+            _State.waiting = False
+            assert _State.received is not None
+            raise Stopped(_State.received)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _State.received is not None:
+        remove_partial_files()
+        os._exit(128 + number)
+    _State.received = number
+    if _State.held:
+        _State.waiting = True
+    else:
+        raise Stopped(number)
