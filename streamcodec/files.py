@@ -50,9 +50,11 @@ def descriptor(path: str | os.PathLike[str]) -> int | None:
     return int(number[1]) if number else _STREAMS.get(name)
 
 
-def is_regular(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is that of a file on a disk: neither a stream, a pipe nor a device, and it is there."""
-    return descriptor(path) is None and os.path.isfile(path)
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of a standard stream, a pipe or a device."""
+    return descriptor(path) is not None or (
+        os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    )
 
 
 def open_input(path: str | os.PathLike[str]) -> BinaryIO:
@@ -65,6 +67,7 @@ def check_replaceable(
     target: str | os.PathLike[str],
     source: str | os.PathLike[str] | None,
     replaceable: Callable[[Path], bool],
+    otherwise: str,
     *,
     force: bool = False,
 ) -> None:
@@ -76,6 +79,8 @@ def check_replaceable(
         Pipes, devices and empty files may always be written to.
     replaceable : callable
         Whether an old file, which is not empty, may be replaced without being asked.
+    otherwise : str
+        What an old file is that may not.
     force : bool
         Replace any file but the source.
 
@@ -91,7 +96,7 @@ def check_replaceable(
     if origin is not None and os.path.samestat(there, origin):
         raise FileExistsError(errno.EEXIST, "is the input, too; give the output another name", str(target))
     if there.st_size and not force and descriptor(given) is None and not replaceable(given):
-        text = "exists and was not made by streamcodec; give another name, or --force to replace it"
+        text = f"exists and {otherwise}; give another name, or --force to replace it"
         raise FileExistsError(errno.EEXIST, text, str(target))
 
 
@@ -216,7 +221,8 @@ def _created(part: Path, given: Path, target: Path) -> _Output:
     except OSError as error:
         folder = str(target.parent if given.is_symlink() else given.parent)
         if error.errno == errno.ENOENT:
-            raise FileNotFoundError(errno.ENOENT, f"no such folder; make it to write {given.name} there", folder) from None
+            text = f"there is no such folder to write {given.name} to; make it first"
+            raise FileNotFoundError(errno.ENOENT, text, folder) from None
         if error.errno in _NO_WRITING:
             text = f"{error.strerror}; {given.name} cannot be written to this folder"
             raise PermissionError(error.errno, text, folder) from None

@@ -11,7 +11,8 @@ from types import FrameType
 
 from streamcodec.files import remove_partial_files
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask a process to end, on this system."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -46,7 +47,7 @@ def stopping_on_signals() -> Iterator[None]:
         yield
         return
     former = {}
-    for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+    for number in END_SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             former[number] = signal.signal(number, _on_signal)
     _State.received, _State.waiting = None, False

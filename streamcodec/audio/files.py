@@ -8,13 +8,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from streamcodec.audio.pcm import MADE_BY, PCM_FORMATS, SOUND_FORMATS, PcmFormat, Sink, made_here, wav_header
+from streamcodec.audio.pcm import (
+    MADE_BY,
+    PCM_FORMATS,
+    SOUND_FORMATS,
+    Sink,
+    made_here,
+    pcm_bytes,
+    pcm_layout,
+    wav_header,
+)
 from streamcodec.errors import AudioError
 from streamcodec.files import atomic_output, descriptor
 from streamcodec.stopping import uninterrupted
@@ -23,7 +32,7 @@ Float32 = NDArray[np.float32]
 StrPath = str | os.PathLike[str]
 
 _CODED = {"flac": {"format": "FLAC", "subtype": "PCM_16"}, "ogg": {"format": "OGG", "subtype": "VORBIS"}}
-_WAV_SAMPLES = PcmFormat("s16le")
+_WAV_SAMPLES = "s16le"
 _LONG_BYTES = 4_000_000_000
 _WRITE_SAMPLES = 16_384  # libsndfile's Vorbis encoder overflows the stack on long writes
 
@@ -98,17 +107,18 @@ class AudioWriter:
     Parameters
     ----------
     path : path
-        An old file is replaced when the new one is complete; pipes and `streamcodec.files.STDOUT` are written to directly.
+        An old file is replaced when the new one is complete; pipes and `streamcodec.files.STDOUT` are written to as
+        the sound comes.
     sample_rate_hz : int
         Rate of the file.
     channels : int
         Channels of the file.
     fmt : str, optional
-        "wav", "flac" (both 16 bit), "ogg" (Vorbis) or, for bare samples, one of `streamcodec.audio.pcm.PCM_FORMATS`.  None
-        goes by the path's ending; standard output gets a WAV.  A WAV becomes an RF64 when it passes 4 GiB.
+        "wav", "flac" (both 16 bit), "ogg" (Vorbis) or, for bare samples, one of `streamcodec.audio.pcm.PCM_FORMATS`.
+        None goes by the path's ending; standard output gets a WAV.  A WAV becomes an RF64 when it passes 4 GiB.
     n_samples : int, optional
-        Samples per channel that will come: the header of a WAV in a pipe says so.  Where it is not known, that header has
-        the largest length, as is the custom, and readers go on to the end.
+        Samples per channel that will come: the header of a WAV in a pipe says so.  Where it is not known, that header
+        has the largest length, as is the custom, and readers go on to the end.
 
     Attributes
     ----------
@@ -131,10 +141,11 @@ class AudioWriter:
         self.clipped_samples = 0
         self._path, self._sample_rate_hz, self._channels = path, sample_rate_hz, channels
         self._format = output_format(path, fmt)
-        self._stated_bytes = None if n_samples is None else n_samples * channels * _WAV_SAMPLES.sample_bytes
+        self._stated_bytes = None if n_samples is None else n_samples * channels * pcm_bytes(_WAV_SAMPLES)
         self._stack = ExitStack()
         self._file: Any = None
         self._sink: Sink
+        self._output: BinaryIO | None = None
 
     def __enter__(self) -> AudioWriter:
         with ExitStack() as stack:
@@ -147,14 +158,12 @@ class AudioWriter:
                 )
             roomy = seekable or (self._stated_bytes or 0) > _LONG_BYTES
             wav = self._format == "wav"
-            layout = _CODED.get(self._format) or (_WAV_SAMPLES if wav else PcmFormat(self._format)).layout
+            layout = _CODED.get(self._format) or pcm_layout(_WAV_SAMPLES if wav else self._format)
             header_bytes = len(wav_header(1, 1, None, roomy=roomy)) if wav else 0
             self._sink = Sink(output, header_bytes)
             try:
                 with uninterrupted():
-                    self._file = soundfile.SoundFile(
-                        self._sink, "w", self._sample_rate_hz, self._channels, **layout
-                    )
+                    self._file = soundfile.SoundFile(self._sink, "w", self._sample_rate_hz, self._channels, **layout)
                     if self._format in _CODED:
                         self._file.software = MADE_BY
             except (soundfile.SoundFileError, ValueError) as error:
@@ -163,20 +172,23 @@ class AudioWriter:
                 ) from None
             if wav:
                 output.write(self._header(self._stated_bytes, roomy))
-
-            def close(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-                file, self._file = self._file, None
-                with uninterrupted():
-                    file.close()
-                if kind is None:
-                    self._sink.check()
-                    if wav and seekable:
-                        output.seek(0)
-                        output.write(self._header(self._sink.n_bytes, roomy))
-
-            stack.push(close)
+            stack.push(self._close)
+            self._output = output if wav and seekable else None
             self._stack = stack.pop_all()
         return self
+
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the sound; the length goes into the header of a WAV that can seek."""
+        file, self._file = self._file, None
+        with uninterrupted():
+            file.close()
+        if kind is None:
+            self._sink.check()
+            if self._output is not None:
+                self._output.seek(0)
+                self._output.write(self._header(self._sink.n_bytes, True))
 
     def _header(self, n_bytes: int | None, roomy: bool) -> bytes:
         return wav_header(self._sample_rate_hz, self._channels, n_bytes, roomy=roomy)

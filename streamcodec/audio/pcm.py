@@ -6,6 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from streamcodec.errors import AudioError
+
 MADE_BY = "streamcodec"
 """What sound files written here say about their maker."""
 
@@ -35,27 +37,47 @@ _TAG = b"INFOISFT" + struct.pack("<I", 12) + MADE_BY.encode() + b"\0"
 
 
 @dataclass(frozen=True)
-class PcmFormat:
-    """Bare samples: no header says what they are.
+class RawSound:
+    """Bare samples: nothing in the stream says what they are.
 
     Parameters
     ----------
-    name : str
+    fmt : str
         One of `PCM_FORMATS`.
+    sample_rate_hz, channels : int
+        Rate, and samples side by side.
+
+    Raises
+    ------
+    AudioError
+        A parameter is out of range.
     """
 
-    name: str
+    fmt: str
+    sample_rate_hz: int
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.fmt not in PCM_FORMATS:
+            raise AudioError(f"samples of format {self.fmt!r} are unknown; choose one of {', '.join(PCM_FORMATS)}")
+        if self.sample_rate_hz < 1 or self.channels < 1:
+            raise AudioError(f"{self.sample_rate_hz} Hz and {self.channels} channels: both must be 1 or more")
 
     @property
-    def layout(self) -> dict[str, str]:
-        """What `soundfile` wants to know."""
-        subtype, order, _ = _SAMPLES[self.name]
-        return {"format": "RAW", "subtype": subtype, "endian": order}
+    def frame_bytes(self) -> int:
+        """Of one sample of all channels."""
+        return pcm_bytes(self.fmt) * self.channels
 
-    @property
-    def sample_bytes(self) -> int:
-        """Of one sample of one channel."""
-        return _SAMPLES[self.name][2]
+
+def pcm_bytes(fmt: str) -> int:
+    """Bytes of one sample of a format of `PCM_FORMATS`."""
+    return _SAMPLES[fmt][2]
+
+
+def pcm_layout(fmt: str) -> dict[str, str]:
+    """What `soundfile` wants to know of a format of `PCM_FORMATS`."""
+    subtype, order, _ = _SAMPLES[fmt]
+    return {"format": "RAW", "subtype": subtype, "endian": order}
 
 
 def wav_header(sample_rate_hz: int, channels: int, n_bytes: int | None, *, roomy: bool) -> bytes:

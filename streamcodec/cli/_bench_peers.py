@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from streamcodec.files import write_text
+
 _DEFAULT = "tiny-24k,base-24k,opus,encodec,dac,mimi"
 
 
@@ -38,4 +40,4 @@ def command(codecs: str, seconds: float, rounds: int, json_path: Path | None) ->
         f"\n{speed_table(speeds)}\n\nencode, decode: median time over duration; below 1 is faster than real time."
     )
     if json_path:
-        json_path.write_text(speed_json(speeds, notes), encoding="utf-8")
+        write_text(json_path, speed_json(speeds, notes))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from streamcodec.errors import StreamcodecError
+from streamcodec.files import write_bytes, write_text
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -137,18 +138,18 @@ def command(
     for statistics in [] if runs else code_statistics(first):
         click.echo("\n" + entropy_text(statistics))
     if csv_path:
-        csv_path.write_text(as_csv(summaries, metrics), encoding="utf-8")
+        write_text(csv_path, as_csv(summaries, metrics))
     if json_path:
         settings = {"clips": len(heard), "metrics": list(metrics), "left_out": notes}
-        json_path.write_text(as_json(summaries, rows, settings), encoding="utf-8")
+        write_text(json_path, as_json(summaries, rows, settings))
     if plot_path:
         from streamcodec.evaluation.plots import quality_plot
 
-        plot_path.write_bytes(quality_plot(summaries, metrics))
+        write_bytes(plot_path, quality_plot(summaries, metrics))
     if html_path:
         from streamcodec.evaluation.report import html_report
 
-        html_path.write_text(html_report(summaries, first, heard, specs, metrics, notes), encoding="utf-8")
+        write_text(html_path, html_report(summaries, first, heard, specs, metrics, notes))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from streamcodec.files import printable, write_bytes
+
 
 @click.command("plot")
 @click.argument("original", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -23,5 +25,5 @@ def command(original: Path, decoded: Path, output: Path | None, no_align: bool) 
     degraded = resampled(*read_sound(decoded), rate_hz)
     degraded = fit_length(degraded, len(reference)) if no_align else align(reference, degraded, rate_hz)
     target = output or decoded.with_suffix(".png")
-    target.write_bytes(comparison_plot(reference, degraded, rate_hz, (original.name, decoded.name)))
-    click.echo(f"drew {target}")
+    write_bytes(target, comparison_plot(reference, degraded, rate_hz, (original.name, decoded.name)))
+    click.echo(f"drew {printable(target)}")

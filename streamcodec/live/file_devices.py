@@ -79,10 +79,17 @@ class FileDevices:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; the recording is complete then."""
+        """Stop; the recording is complete then.
+
+        Raises
+        ------
+        StreamcodecError, OSError
+            What ended it, as when there was no room for the recording.
+        """
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.capture.check(0)
 
     def report(self) -> dict[str, Any]:
         """Names and rates."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from streamcodec.checkpoint import save_checkpoint
 from streamcodec.errors import MissingExtraError
+from streamcodec.files import write_text
 from streamcodec.nn.model import CodecModel
 from streamcodec.training import losses
 from streamcodec.training.resume import load_state, save_state
@@ -145,7 +146,7 @@ def run(
     first = world.rank == 0
     log = Log(folder, say, tensorboard) if first else None
     if first:
-        (folder / "settings.json").write_text(settings.to_json())
+        write_text(folder / "settings.json", settings.to_json())
 
     def keep() -> None:
         save_state(folder, trainer.state() | {"best": best}, piece_bytes)
