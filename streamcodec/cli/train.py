@@ -131,7 +131,8 @@ def command(
         received.append(number)
         stop.set()
 
-    former = {number: signal.signal(number, on_signal) for number in END_SIGNALS}
+    asked = [number for number in END_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, on_signal) for number in asked}
     for field in fields(settings):
         click.echo(f"{field.name} = {getattr(settings, field.name)!r}")
     trainer = run(
