@@ -88,9 +88,12 @@ class MissingExtraError(StreamcodecError, ImportError):
         The import that failed.
     extra : str
         The extra of streamcodec that brings it.
+    what : str, optional
+        What it is needed for, as the beginning of a sentence.
     """
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'streamcodec[{extra}]'")
+    def __init__(self, package: str, extra: str, what: str = "") -> None:
+        text = f"{package} is not installed; install it with: pip install 'streamcodec[{extra}]'"
+        super().__init__(f"{what}; {text}" if what else text)
         self.package = package
         self.extra = extra

@@ -69,10 +69,32 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         _State.held -= 1
-        if _State.waiting and not _State.held:
-            _State.waiting = False
-            assert _State.received is not None
-            raise Stopped(_State.received)
+        if not _State.held:
+            _stop_now()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside `uninterrupted`, let `Stopped` be raised at once: for a read, called from C code, that may wait for ever.
+
+    The exception must be kept there, and raised when the C code is through.
+    """
+    if threading.current_thread() is not threading.main_thread() or not _State.held:
+        yield
+        return
+    held, _State.held = _State.held, 0
+    try:
+        _stop_now()
+        yield
+    finally:
+        _State.held = held
+
+
+def _stop_now() -> None:
+    if _State.waiting:
+        _State.waiting = False
+        assert _State.received is not None
+        raise Stopped(_State.received)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

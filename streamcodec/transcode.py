@@ -43,6 +43,8 @@ class EncodeReport:
         Bitrate of the codes, and of the whole file.
     clamped_samples : int
         Input values beyond full scale, which were clamped.
+    problem : str or None
+        What of the input could not be read, or is not as its header says.
     """
 
     n_samples: int
@@ -52,6 +54,7 @@ class EncodeReport:
     nominal_bps: float
     true_bps: float
     clamped_samples: int
+    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ class FrameReader:
         if self.info.channels > MAX_CHANNELS:
             raise AudioError(f"{path} has {self.info.channels} channels; at most {MAX_CHANNELS} can be coded")
         self._resampler = StreamingResampler(self.info.sample_rate_hz, codec.sample_rate_hz, self.info.channels)
+
+    @property
+    def problem(self) -> str | None:
+        """What of the file could not be read, or is not as its header says; whole only after the last frame."""
+        return self._sound.problem
 
     def __iter__(self) -> Iterator[Float32]:
         waiting = np.zeros((0, self.info.channels), np.float32)
@@ -207,6 +215,7 @@ def encode_file(
         nominal_bps=header.bitrate_bps,
         true_bps=8 * n_bytes / duration_s,
         clamped_samples=reader.clamped_samples,
+        problem=reader.problem,
     )
 
 

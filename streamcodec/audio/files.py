@@ -1,18 +1,14 @@
-"""Sound files: read in blocks, written whole or not at all, in every format that libsndfile knows."""
+"""Sound files: read in blocks (`streamcodec.audio.sound`), written whole or not at all."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from streamcodec.audio.pcm import (
     MADE_BY,
@@ -24,81 +20,27 @@ from streamcodec.audio.pcm import (
     pcm_layout,
     wav_header,
 )
+from streamcodec.audio.sound import AudioInfo, Float32, Sound, StrPath, audio_info, check_finite, read_blocks
 from streamcodec.errors import AudioError
 from streamcodec.files import atomic_output, descriptor
 from streamcodec.stopping import uninterrupted
 
-Float32 = NDArray[np.float32]
-StrPath = str | os.PathLike[str]
+__all__ = [
+    "AudioInfo",
+    "AudioWriter",
+    "Float32",
+    "Sound",
+    "audio_info",
+    "is_own_sound",
+    "output_format",
+    "read_blocks",
+    "write_audio",
+]
 
 _CODED = {"flac": {"format": "FLAC", "subtype": "PCM_16"}, "ogg": {"format": "OGG", "subtype": "VORBIS"}}
 _WAV_SAMPLES = "s16le"
 _LONG_BYTES = 4_000_000_000
 _WRITE_SAMPLES = 16_384  # libsndfile's Vorbis encoder overflows the stack on long writes
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a sound file says about itself; `n_samples` is per channel, and some formats only estimate it."""
-
-    sample_rate_hz: int
-    channels: int
-    n_samples: int
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds."""
-        return self.n_samples / self.sample_rate_hz
-
-
-def audio_info(path: StrPath) -> AudioInfo:
-    """Rate, channels and length of a sound file.
-
-    Raises
-    ------
-    AudioError
-        There is no such file, or it is not a sound file.
-    """
-    with _open(path) as file:
-        return AudioInfo(file.samplerate, file.channels, file.frames)
-
-
-def read_blocks(path: StrPath, block_samples: int) -> Iterator[Float32]:
-    """Read a sound file block by block.
-
-    Parameters
-    ----------
-    path : path
-        Any format of libsndfile: WAV, FLAC, OGG, MP3, ...
-    block_samples : int
-        T of every block but the last, which may be shorter.
-
-    Yields
-    ------
-    float32 [T, channels]
-        Full scale is [-1, 1]; a file of floats may exceed it, and is passed on as it is.
-
-    Raises
-    ------
-    AudioError
-        There is no such file, it is not a sound file, it holds no samples, or one that is not finite.
-    """
-    if block_samples < 1:
-        raise AudioError(f"block_samples is {block_samples}; a block has at least one sample.")
-    with _open(path) as file:
-        position = 0
-        while True:
-            try:
-                block: Float32 = file.read(block_samples, dtype="float32", always_2d=True)
-            except soundfile.SoundFileError as error:
-                raise AudioError(f"{path} cannot be read on from sample {position}: {_reason(error)}") from None
-            if not len(block):
-                break
-            _check_finite(block, position, path)
-            yield block
-            position += len(block)
-    if position == 0:
-        raise AudioError(f"{path} holds no samples; give a file with sound in it.")
 
 
 class AudioWriter:
@@ -210,7 +152,7 @@ class AudioWriter:
             raise AudioError(
                 f"samples are {samples.dtype} {list(samples.shape)}; {self._path} takes floats [T, {self._channels}]."
             )
-        _check_finite(block, self.n_samples, self._path)
+        check_finite(block, self.n_samples, self._path)
         for start in range(0, len(block), _WRITE_SAMPLES):
             part = block[start : start + _WRITE_SAMPLES]
             clipped = np.clip(part, -1, 1).astype(np.float32)
@@ -249,9 +191,9 @@ def output_format(path: StrPath, fmt: str | None = None) -> str:
 def is_own_sound(path: StrPath) -> bool:
     """Whether a sound file was written by `AudioWriter`, and so is no recording that somebody made."""
     try:
-        with _open(path) as file:
-            return made_here(file)
-    except AudioError:
+        with open(path, "rb") as file, soundfile.SoundFile(file) as sound:
+            return made_here(sound)
+    except soundfile.SoundFileError:
         return False
 
 
@@ -265,26 +207,5 @@ def write_audio(path: StrPath, samples: Float32, sample_rate_hz: int) -> int:
     return writer.clipped_samples
 
 
-def _open(path: StrPath) -> Any:
-    if not os.path.exists(path):
-        raise AudioError(f"{path} does not exist; give the name of a sound file.")
-    if os.path.isdir(path):
-        raise AudioError(f"{path} is a folder; give the name of a sound file.")
-    try:
-        # bytes where names are bytes, as soundfile cannot encode a name that is not UTF-8
-        return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else os.fspath(path))
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a raw format, which needs its layout told
-        raise AudioError(f"{path} cannot be read as a sound file: {_reason(error)}") from None
-
-
 def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).strip().removesuffix(".") + "."
-
-
-def _check_finite(block: NDArray[np.floating[Any]], first: int, path: StrPath) -> None:
-    finite = np.isfinite(block)
-    if not finite.all():
-        row, channel = (int(index) for index in np.argwhere(~finite)[0])
-        raise AudioError(
-            f"{path}: sample {first + row} of channel {channel} is {block[row, channel]}; sound must be finite numbers."
-        )

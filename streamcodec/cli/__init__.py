@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
             _say(f"{type(error).__name__}: {reason if place is None else f'{place}: {reason}'}")
             code = 1
         except KeyboardInterrupt as error:
-            _say(str(error) or "stopped by SIGINT")
+            _say(str(error) or "stopped")
             code = getattr(error, "exit_code", INTERRUPTED_EXIT_CODE)
         _leave_stdout()
         sys.exit(code)

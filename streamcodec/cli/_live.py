@@ -39,14 +39,21 @@ def device_line(devices: Devices | FileDevices) -> str:
     return f"{capture.name} ({capture.rate_hz} Hz) -> {playback.name} ({playback.rate_hz} Hz); Ctrl-C stops"
 
 
-def run_until_stopped(running: PumpThread, seconds: float | None, line: Callable[[], str]) -> None:
-    """Show `line()` five times a second on stderr, where that is a terminal, until time is up, Ctrl-C or SIGTERM."""
+def run_until_stopped(
+    running: PumpThread,
+    seconds: float | None,
+    line: Callable[[], str],
+    has_ended: Callable[[], bool] = lambda: False,
+) -> None:
+    """Show `line()` five times a second on a terminal's stderr, until time is up, it has ended, Ctrl-C or SIGTERM."""
     live = sys.stderr.isatty()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     ends_s = time.monotonic() + seconds if seconds else float("inf")
     try:
         while (left_s := ends_s - time.monotonic()) > 0 and running.wait(min(_REFRESH_S, left_s)):
+            if has_ended():
+                break
             if live:
                 click.echo(f"\r\033[K{line()}", nl=False, err=True)
     except KeyboardInterrupt:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamcodec.audio.files import audio_info
 from streamcodec.cli._live import (
     buffer_option,
     device_line,
@@ -20,6 +19,7 @@ from streamcodec.cli._live import (
 )
 from streamcodec.cli._options import INPUT_FILE, OUTPUT_FILE, bitrate_option, json_option, model_options, print_json
 from streamcodec.codec import Codec
+from streamcodec.files import printable
 
 if TYPE_CHECKING:
     from streamcodec.live.udp import UdpCall
@@ -83,8 +83,6 @@ def command(
     secret = load_key(key_path) if key_path else None
     to = parse_address(target) if target else None
     codec = Codec.load(model, backend=backend, device=device)
-    if source_path is not None and seconds is None:
-        seconds = audio_info(source_path).duration_s + _AFTER_FILE_S
     devices = (
         FileDevices(codec, source_path, target_path)
         if files
@@ -95,15 +93,26 @@ def command(
         bitrate_bps=1000 * bitrate_kbps, copies=copies, cap_ms=cap_ms,
     )  # fmt: skip
     started_s = time.monotonic()
+
+    def file_has_ended() -> bool:
+        return (
+            source_path is not None
+            and seconds is None
+            and isinstance(devices, FileDevices)
+            and devices.has_ended(_AFTER_FILE_S)
+        )
+
     try:
         with call.running() as running:
             click.echo(device_line(devices), err=True)
             click.echo(f"listening on port {call.port}" if to is None else f"calling {target}", err=True)
             if secret is None:
                 click.echo("not encrypted: anyone on the way can listen; --key FILE changes that", err=True)
-            run_until_stopped(running, seconds, lambda: _line(call, started_s))
+            run_until_stopped(running, seconds, lambda: _line(call, started_s), file_has_ended)
     finally:
         call.close()
+    if isinstance(devices, FileDevices) and devices.problem:
+        click.echo(printable(f"{source_path}: {devices.problem}"), err=True)
     report = call.report()
     if as_json:
         print_json(report)

@@ -83,3 +83,5 @@ def command(
         )
     if report.clamped_samples:
         click.echo(f"{report.clamped_samples} sample(s) beyond full scale were clamped", err=True)
+    if report.problem:
+        click.echo(printable(f"{source}: {report.problem}"), err=True)

@@ -125,6 +125,8 @@ def _files(
         report = run_file_loopback(
             codec, source, target, bitrate_bps, paced=not fast, force=force, progress=bar.advance, on_start=bar.start
         )
+    if report.problem:
+        click.echo(printable(f"{source}: {report.problem}"), err=True)
     if as_json:
         print_json(report.as_dict(), target)
         return

@@ -21,8 +21,11 @@ def command(original: Path, decoded: Path, output: Path | None, no_align: bool) 
     from streamcodec.evaluation.sound_files import read_sound
     from streamcodec.metrics.waveforms import resampled
 
-    reference, rate_hz = read_sound(original)
-    degraded = resampled(*read_sound(decoded), rate_hz)
+    notes: list[str] = []
+    reference, rate_hz = read_sound(original, notes)
+    degraded = resampled(*read_sound(decoded, notes), rate_hz)
+    for note in notes:
+        click.echo(note, err=True)
     degraded = fit_length(degraded, len(reference)) if no_align else align(reference, degraded, rate_hz)
     target = output or decoded.with_suffix(".png")
     write_bytes(target, comparison_plot(reference, degraded, rate_hz, (original.name, decoded.name)))

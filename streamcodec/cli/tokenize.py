@@ -30,7 +30,7 @@ SKIPPED_EXIT_CODE = 3
 @click.option("--shard-files", type=click.IntRange(1), default=256, show_default=True, help="Most files in a shard.")
 @click.option("--shard-mb", type=click.IntRange(1), default=256, show_default=True, help="Most MB of their source.")
 @click.option("--ray", metavar="ADDRESS", help="Run on a Ray cluster; `local` starts one, `auto` finds one.")
-@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be tokenised.")
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be tokenised whole.")
 @json_option
 def command(
     in_dir: Path,
@@ -53,8 +53,8 @@ def command(
     Run it again after an interruption: finished shards stay, and the result is the same.  With --ray, every machine
     must find IN_DIR, OUT_DIR and --model under the same absolute path.
 
-    Exit code: 0 all files are tokenised; 3 some could not be read, are named here and in OUT_DIR/index.json, and all
-    others are tokenised; 1 an error, or --strict and a file could not be read; 2 wrong usage.
+    Exit code: 0 all files are tokenised; 3 some could not be read, or not whole, are named here and in
+    OUT_DIR/index.json, and all others are tokenised; 1 an error, also what --strict found; 2 wrong usage.
     """
     options = TokenOptions(
         model=model and model.resolve(),
@@ -88,16 +88,18 @@ def command(
                 on_start=lambda n_bytes: progress.update(task, total=n_bytes),
                 on_done=lambda n_bytes: progress.advance(task, n_bytes),
             )
-        except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on after the last whole shard", err=True)
+        except KeyboardInterrupt as stopped:
+            stopped.args = (f"{stopped or 'stopped'}; the same command goes on after the last whole shard",)
             raise
     for problem in report.skipped:
         click.echo(printable(f"skipped {problem.path}: {problem.reason}"), err=True)
+    for problem in report.incomplete:
+        click.echo(printable(f"incomplete {problem.path}: {problem.reason}"), err=True)
     if as_json:
         print_json(asdict(report) | {"real_time_multiple": report.real_time_multiple})
     else:
         _print(out_dir, report)
-    if report.skipped:
+    if report.skipped or report.incomplete:
         sys.exit(SKIPPED_EXIT_CODE)
 
 
@@ -105,7 +107,7 @@ def _print(out_dir: Path, report: TokenReport) -> None:
     click.echo(
         f"{printable(out_dir)}: {report.n_files} files, {report.duration_s / 3600:.3f} h, {report.n_tokens} tokens in "
         f"{report.n_frames} frames, {report.n_shards} shards, {report.n_bytes / 1e6:.1f} MB; "
-        f"{len(report.skipped)} files skipped"
+        f"{len(report.skipped)} files skipped, {len(report.incomplete)} incomplete"
     )
     click.echo(
         f"made {report.shards_made} shards now: {report.made_s / 3600:.3f} h of sound in {report.wall_s:.1f} s, "

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from streamcodec.audio.sound import SUFFIXES
 from streamcodec.errors import AudioError
-from streamcodec.evaluation.sound_files import SUFFIXES, read_sound
+from streamcodec.evaluation.sound_files import read_sound
 from streamcodec.metrics.waveforms import Float32, resampled
 
 CATEGORIES = ("speech", "music", "environment")
@@ -56,12 +57,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class Item:
-    """Something that can be read: one file, or one entry of a corpus."""
+    """Something that can be read: one file, or one entry of a corpus; `read` adds notes on what it could not read."""
 
     name: str
     category: str
     source: str
-    read: Callable[[], tuple[Float32, int]]
+    read: Callable[[list[str]], tuple[Float32, int]]
 
 
 def items_of_paths(paths: Iterable[Path], category: str | None = None, split: str = "test") -> list[Item]:
@@ -104,7 +105,7 @@ def _items_of_corpus(root: Path, split: str) -> list[Item]:
     if not chosen:
         raise AudioError(f"the corpus {root} has nothing in its {split!r} split; choose train, validation or test")
 
-    def read(entry: Any) -> tuple[Float32, int]:
+    def read(entry: Any, notes: list[str]) -> tuple[Float32, int]:
         return corpus.audio(entry), RATE_HZ
 
     return [Item(f"{entry.source}/{entry.path}", entry.category, entry.group, partial(read, entry)) for entry in chosen]
@@ -166,7 +167,7 @@ def _clips_of_source(items: list[Item], rate_hz: int, per_item: int, notes: list
     fruitless = True
     for item in _spread(items):
         try:
-            samples = resampled(*item.read(), rate_hz)
+            samples = resampled(*item.read(notes), rate_hz)
         except AudioError as error:
             notes.append(str(error))
             continue

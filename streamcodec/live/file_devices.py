@@ -55,6 +55,11 @@ class FileDevices:
         Its first channel is heard; silence when None, and after its end.
     target : path, optional
         Mono recording at the codec's rate; thrown away when None.
+
+    Attributes
+    ----------
+    problem : str or None
+        What of the source could not be read, or is not as its header says; whole when it has ended.
     """
 
     def __init__(self, codec: Codec, source: Path | None, target: Path | None) -> None:
@@ -64,10 +69,21 @@ class FileDevices:
         self.capture_ring = Ring(round(_CAPTURE_RING_S * rate_hz), 1)
         self.playback_ring: Ring
         self._frame_samples = codec.frame_samples
-        self._frames: Iterator[Float32] = iter(FrameReader(source, codec)) if source else iter(())
+        self._reader = FrameReader(source, codec) if source else None
+        self._frames: Iterator[Float32] = iter(self._reader or ())
+        self._ended_s: float | None = None
         self._target = target
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamcodec files", daemon=True)
+
+    @property
+    def problem(self) -> str | None:
+        """See the class."""
+        return self._reader.problem if self._reader else None
+
+    def has_ended(self, for_s: float) -> bool:
+        """Whether the sound of the source has been over for so long."""
+        return self._ended_s is not None and time.monotonic() - self._ended_s >= for_s
 
     def make_playback_ring(self, policy: LatencyPolicy) -> Ring:
         """Ring with room for what the policy may hold."""
@@ -116,6 +132,8 @@ class FileDevices:
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             now_s = time.monotonic()
             frame = next(self._frames, None)
+            if frame is None and self._ended_s is None:
+                self._ended_s = now_s
             self.capture.timeline.mark(self.capture_ring.written_samples, due_s - interval_s, now_s)
             self.capture_ring.write(silence if frame is None else frame[:1].T)
             self.playback.timeline.mark(self.playback_ring.read_samples, due_s, now_s)

@@ -41,6 +41,8 @@ class LoopbackReport:
         All packets.
     codec_rate_hz, channels : int
         Of the run.
+    problem : str or None
+        What of the source could not be read, or is not as its header says.
     """
 
     frames: int
@@ -52,6 +54,7 @@ class LoopbackReport:
     codec_rate_hz: int
     channels: int
     paced: bool
+    problem: str | None = None
 
     @property
     def bitrate_bps(self) -> float:
@@ -140,6 +143,7 @@ def run_file_loopback(
         rest = resampler.finish(max(reader.n_samples, resampler.n_out_samples))
         writer.write(rest[: max(0, reader.n_samples - writer.n_samples)])
     report.audio_s = report.frames * frame_s
+    report.problem = reader.problem
     return report
 
 

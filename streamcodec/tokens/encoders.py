@@ -14,12 +14,11 @@ import numpy as np
 from streamcodec.checkpoint import Checkpoint
 from streamcodec.engine import Engine, Float32, Int16
 from streamcodec.engine.select import create_engine
-from streamcodec.tokens.shards import Skipped, TokenFile
+from streamcodec.tokens.shards import Incomplete, Outcome, Skipped, TokenFile
 from streamcodec.tokens.sources import Shard, Source, SourceProblem, SourceSound
 
 T = TypeVar("T")
 R = TypeVar("R")
-Outcome = TokenFile | Skipped
 OnFile = Callable[[Source, Outcome], None]
 """Called with each file when it is done, in no certain order."""
 
@@ -83,10 +82,10 @@ class _FileEncoder:
         config = self.engine.config
         return SourceSound(self.folder, source, config.sample_rate_hz, config.hop_samples)
 
-    def finished(self, sound: SourceSound, parts: list[Int16]) -> TokenFile:
+    def finished(self, sound: SourceSound, parts: list[Int16]) -> Outcome:
         """Put the codes [frames, K] of one file together."""
         codes = np.concatenate(parts)
-        return TokenFile(
+        file = TokenFile(
             path=sound.source.name,
             n_samples=sound.n_samples,
             n_frames=len(codes),
@@ -95,6 +94,7 @@ class _FileEncoder:
             source_sha256=sound.sha256,
             codes=codes,
         )
+        return file if sound.problem is None else Incomplete(file, sound.problem)
 
 
 class ThreadedEncoder(_FileEncoder):

@@ -27,12 +27,21 @@ class TokenDataset:
         Sound files in each.
     skipped : tuple of Skipped
         Sound files without codes.
+    incomplete : tuple of Skipped
+        Sound files with codes that were not read whole or are not as their headers say.
     """
 
     def __init__(
-        self, folder: Path, job: TokenJob, shards: list[Path], rows: list[int], skipped: tuple[Skipped, ...]
+        self,
+        folder: Path,
+        job: TokenJob,
+        shards: list[Path],
+        rows: list[int],
+        skipped: tuple[Skipped, ...],
+        incomplete: tuple[Skipped, ...] = (),
     ) -> None:
-        self.folder, self.job, self.shards, self.rows, self.skipped = folder, job, shards, rows, skipped
+        self.folder, self.job, self.shards, self.rows = folder, job, shards, rows
+        self.skipped, self.incomplete = skipped, incomplete
 
     @classmethod
     def open(cls, folder: Path | str) -> TokenDataset:
@@ -53,10 +62,13 @@ class TokenDataset:
         job = TokenJob.from_dict(index, place)
         try:
             shards = [(root / str(item["file"]), int(item["rows"])) for item in index["shards"]]
-            skipped = tuple(Skipped(item["path"], item["reason"]) for item in index["skipped"])
+            skipped, incomplete = (
+                tuple(Skipped(item["path"], item["reason"]) for item in items)
+                for items in (index["skipped"], index.get("incomplete", ()))
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise TokensError(f"{place} is damaged: {type(error).__name__} {error}") from None
-        return cls(root, job, [path for path, _ in shards], [rows for _, rows in shards], skipped)
+        return cls(root, job, [path for path, _ in shards], [rows for _, rows in shards], skipped, incomplete)
 
     def __len__(self) -> int:
         """Sound files."""

@@ -11,9 +11,18 @@ from pathlib import Path
 from streamcodec.checkpoint import load_checkpoint
 from streamcodec.engine.select import BACKENDS, DEVICES
 from streamcodec.errors import AudioError, BackendError, TokensError
-from streamcodec.tokens.encoders import Outcome, create_encoder
+from streamcodec.tokens.encoders import create_encoder
 from streamcodec.tokens.job import INDEX_NAME, TokenJob, claim_folder, write_json
-from streamcodec.tokens.shards import FORMATS, ShardSummary, Skipped, read_summary, require, write_shard
+from streamcodec.tokens.shards import (
+    FORMATS,
+    Incomplete,
+    Outcome,
+    ShardSummary,
+    Skipped,
+    read_summary,
+    require,
+    write_shard,
+)
 from streamcodec.tokens.sources import Shard, Source, find_sources, plan_shards
 
 Advance = Callable[[int], None]
@@ -43,7 +52,7 @@ class TokenOptions:
     ray : str, optional
         Address of a cluster, or "local".
     strict : bool
-        Stop at the first file that cannot be tokenised.
+        Stop at the first file that cannot be tokenised, or not whole.
     """
 
     model: Path | None = None
@@ -91,6 +100,8 @@ class TokenReport:
         Of all shards.
     skipped : tuple of Skipped
         Files without codes.
+    incomplete : tuple of Skipped
+        Files with codes that were not read whole or are not as their headers say.
     shards_made : int
         By this call.
     made_s, wall_s : float
@@ -104,6 +115,7 @@ class TokenReport:
     duration_s: float
     n_bytes: int
     skipped: tuple[Skipped, ...]
+    incomplete: tuple[Skipped, ...]
     shards_made: int
     made_s: float
     wall_s: float
@@ -133,7 +145,7 @@ def tokenize_folder(
     TokensError
         Nothing to tokenise, or `out_dir` was begun with other options or files.
     AudioError
-        When strict: a file cannot be tokenised; finished shards stay.
+        When strict: a file cannot be tokenised, or not whole; finished shards stay.
     MissingExtraError
         pyarrow, torch or ray is asked for and not installed.
     BackendError
@@ -157,20 +169,22 @@ def tokenize_folder(
         summaries = dict(_finished(out_dir, job))
         todo = {number: shard for number, shard in enumerate(shards) if number not in summaries}
 
-        def check(skipped: tuple[Skipped, ...]) -> None:
-            if options.strict and skipped:
-                raise AudioError(f"{skipped[0].path}: {skipped[0].reason}")
+        def check(*problems: Skipped) -> None:
+            if options.strict and problems:
+                raise AudioError(f"{problems[0].path}: {problems[0].reason}")
 
         def on_file(source: Source, outcome: Outcome) -> None:
             if isinstance(outcome, Skipped):
-                check((outcome,))
+                check(outcome)
+            elif isinstance(outcome, Incomplete):
+                check(Skipped(outcome.file.path, outcome.reason))
             if on_done is not None:
                 on_done(source.n_bytes)
 
         if on_start is not None:
             on_start(sum(_n_bytes(shard) for shard in shards))
         for number, summary in summaries.items():
-            check(summary.skipped)
+            check(*summary.skipped, *summary.incomplete)
             if on_done is not None:
                 on_done(_n_bytes(shards[number]))
         if options.ray is None:
@@ -179,7 +193,7 @@ def tokenize_folder(
                 summaries[number] = write_shard(out_dir, job, number, outcomes)
         elif todo:
             for summary in tokenize_on_ray(options.ray, job, options.model, in_dir, out_dir, todo, options.jobs):
-                check(summary.skipped)
+                check(*summary.skipped, *summary.incomplete)
                 summaries[summary.shard] = summary
                 if on_done is not None:
                     on_done(_n_bytes(shards[summary.shard]))
@@ -194,9 +208,12 @@ def write_index(out_dir: Path, job: TokenJob, summaries: list[ShardSummary]) -> 
         {"file": job.shard_name(item.shard), "rows": item.rows, "frames": item.frames, "samples": item.samples}
         for item in summaries
     ]
-    skipped = [asdict(problem) | {"shard": item.shard} for item in summaries for problem in item.skipped]
+    problems = {
+        name: [asdict(problem) | {"shard": item.shard} for item in summaries for problem in getattr(item, name)]
+        for name in ("skipped", "incomplete")
+    }
     totals = {name: sum(getattr(item, name) for item in summaries) for name in ("rows", "frames", "samples")}
-    write_json(out_dir / INDEX_NAME, asdict(job) | {"totals": totals, "shards": shards, "skipped": skipped})
+    write_json(out_dir / INDEX_NAME, asdict(job) | {"totals": totals, "shards": shards} | problems)
 
 
 def _finished(out_dir: Path, job: TokenJob) -> Iterator[tuple[int, ShardSummary]]:
@@ -219,6 +236,7 @@ def _report(out_dir: Path, job: TokenJob, summaries: list[ShardSummary], made: l
         duration_s=sum(item.samples for item in summaries) / rate_hz,
         n_bytes=sum((out_dir / job.shard_name(item.shard)).stat().st_size for item in summaries),
         skipped=tuple(problem for item in summaries for problem in item.skipped),
+        incomplete=tuple(problem for item in summaries for problem in item.incomplete),
         shards_made=len(made),
         made_s=sum(summaries[number].samples for number in made) / rate_hz,
         wall_s=wall_s,

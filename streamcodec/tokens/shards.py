@@ -62,6 +62,14 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Incomplete:
+    """The codes of a sound file that was not read whole or is not as its header says, and why."""
+
+    file: TokenFile
+    reason: str
+
+
+@dataclass(frozen=True)
 class ShardSummary:
     """What a shard holds; stored in it.
 
@@ -75,6 +83,8 @@ class ShardSummary:
         Sums over its rows.
     skipped : tuple of Skipped
         Files that could not be tokenised.
+    incomplete : tuple of Skipped
+        Files that have codes, but were not read whole or are not as their headers say.
     """
 
     job_id: str
@@ -83,6 +93,7 @@ class ShardSummary:
     frames: int
     samples: int
     skipped: tuple[Skipped, ...]
+    incomplete: tuple[Skipped, ...] = ()
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -92,7 +103,12 @@ class ShardSummary:
     def from_json(cls, text: str | bytes) -> ShardSummary:
         """Read what `to_json` wrote."""
         data = json.loads(text)
-        return cls(**data | {"skipped": tuple(Skipped(**item) for item in data["skipped"])})
+        problems = {name: tuple(Skipped(**item) for item in data.get(name, ())) for name in ("skipped", "incomplete")}
+        return cls(**data | problems)
+
+
+Outcome = TokenFile | Incomplete | Skipped
+"""What became of a sound file."""
 
 
 def require(fmt: str) -> None:
@@ -101,9 +117,9 @@ def require(fmt: str) -> None:
         _parquet()
 
 
-def write_shard(out_dir: Path, job: TokenJob, number: int, outcomes: Sequence[TokenFile | Skipped]) -> ShardSummary:
+def write_shard(out_dir: Path, job: TokenJob, number: int, outcomes: Sequence[Outcome]) -> ShardSummary:
     """Write one shard beside its place and rename it there."""
-    files = [item for item in outcomes if isinstance(item, TokenFile)]
+    files = [item.file if isinstance(item, Incomplete) else item for item in outcomes if not isinstance(item, Skipped)]
     summary = ShardSummary(
         job_id=job.job_id,
         shard=number,
@@ -111,6 +127,7 @@ def write_shard(out_dir: Path, job: TokenJob, number: int, outcomes: Sequence[To
         frames=sum(item.n_frames for item in files),
         samples=sum(item.n_samples for item in files),
         skipped=tuple(item for item in outcomes if isinstance(item, Skipped)),
+        incomplete=tuple(Skipped(item.file.path, item.reason) for item in outcomes if isinstance(item, Incomplete)),
     )
     columns: dict[str, list[Any]] = {name: [getattr(item, name) for item in files] for name in _COLUMNS}
     codes = np.concatenate([np.zeros((0, job.n_codebooks), np.int16), *(item.codes for item in files)])

@@ -11,19 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from streamcodec.audio.files import Float32, audio_info, read_blocks
 from streamcodec.audio.resample import StreamingResampler
-from streamcodec.errors import AudioError, TokensError
-
-SUFFIXES = frozenset(
-    {
-        *(".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
-        *(".flac", ".ogg", ".oga", ".opus", ".mp1", ".mp2", ".mp3"),
-        *(".avr", ".htk", ".iff", ".ircam", ".nist", ".paf", ".pvf"),
-        *(".sd2", ".sds", ".sf", ".sph", ".svx", ".voc", ".wve", ".xi"),
-    }
-)
-"""Endings, in lower case, of files that are taken for sound."""
+from streamcodec.audio.sound import SUFFIXES, Float32, Sound
+from streamcodec.errors import AudioError, MissingExtraError, TokensError
 
 _RATES_HZ = (1000, 1_000_000)
 _BLOCK_SAMPLES = 1 << 16
@@ -134,14 +124,20 @@ class SourceSound:
         self._path = folder / source.path
         self._rate_hz, self._hop = rate_hz, hop_samples
         try:
-            info = audio_info(self._path)
-        except (AudioError, OSError) as error:
+            self._sound = Sound(self._path)
+        except (AudioError, MissingExtraError, OSError) as error:
             raise self._problem(error) from None
+        info = self._sound.info
         self.source_rate_hz = info.sample_rate_hz
         low, high = _RATES_HZ
         if not low <= info.sample_rate_hz <= high:
             raise SourceProblem(f"a sample rate of {info.sample_rate_hz} Hz; rates from {low} to {high} can be read")
         self.expected_samples = info.n_samples * rate_hz // info.sample_rate_hz
+
+    @property
+    def problem(self) -> str | None:
+        """What of the file could not be read, or is not as its header says; whole only after the last chunk."""
+        return self._sound.problem
 
     def chunks(self, chunk_frames: int) -> Iterator[Float32]:
         """Frames float32 [chunk_frames, hop]; the last chunk may be shorter, its last frame ends in silence."""
@@ -172,7 +168,7 @@ class SourceSound:
     def _blocks(self) -> Iterator[Float32]:
         resampler = StreamingResampler(self.source_rate_hz, self._rate_hz, 1)
         try:
-            for block in read_blocks(self._path, _BLOCK_SAMPLES):
+            for block in self._sound.blocks(_BLOCK_SAMPLES):
                 mono = np.clip(block.mean(axis=1, keepdims=True), -1, 1)
                 yield np.clip(resampler.process(mono)[:, 0], -1, 1)
         except (AudioError, OSError) as error:
