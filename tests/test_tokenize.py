@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -149,8 +150,8 @@ def test_interrupted_it_says_that_the_same_command_goes_on(good, small, tmp_path
 
     monkeypatch.setattr("streamcodec.cli.tokenize.tokenize_folder", interrupted)
     result = run(good, tmp_path / "out", *small)
-    assert result.exit_code == 1
-    assert result.stderr == "Error: interrupted; the same command goes on after the last whole shard\n"
+    assert result.exit_code == 128 + signal.SIGINT
+    assert result.stderr == "stopped; the same command goes on after the last whole shard\n"
 
 
 def test_a_second_run_makes_nothing_and_says_the_same(good, tokens, small):

@@ -61,15 +61,22 @@ class _Piped(StreamedSound):
         try:
             super().__init__(self._stream, str(path))
         except BaseException as error:
-            self._stream.close()
+            self._close()
             if isinstance(error, OSError) and error.filename is None:
                 text = f"{error.strerror or error}; what comes through {path} is copied there"
                 raise OSError(error.errno, text, tempfile.gettempdir()) from None
             raise
 
     def blocks(self, block_samples: int) -> Iterator[Float32]:
-        with closing(self._stream):
+        try:
             yield from super().blocks(block_samples)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the pipe and the copy of what came through it."""
+        self._file.close()
+        self._stream.close()
 
 
 class _Samples:

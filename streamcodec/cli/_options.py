@@ -19,7 +19,8 @@ from streamcodec.files import STDIN, STDOUT, descriptor, printable
 F = TypeVar("F", bound=Callable[..., Any])
 
 INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+_SOUND_BEGINS = (b"RIFF", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"fLaC", b"OggS", b"ID3", b"\x89SCX")
 
 
 class FileOrStream(click.Path):
@@ -34,7 +35,23 @@ class FileOrStream(click.Path):
         return self._stream if value == "-" else super().convert(value, param, ctx)
 
 
-INPUT, OUTPUT = FileOrStream(STDIN), FileOrStream(STDOUT)
+class ReportFile(click.Path):
+    """A file for a table or a picture, which may replace an older one but no sound."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a sound file that is there."""
+        path = super().convert(value, param, ctx)
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(4).startswith(_SOUND_BEGINS):
+                    self.fail(f"{printable(path)} is a sound file, which this would replace; give another name.")
+        return path
+
+
+INPUT, OUTPUT, OUTPUT_FILE = FileOrStream(STDIN), FileOrStream(STDOUT), ReportFile()
 
 
 def model_options(function: F) -> F:

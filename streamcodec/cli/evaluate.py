@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from streamcodec.cli._options import OUTPUT_FILE
 from streamcodec.errors import StreamcodecError
 from streamcodec.files import write_bytes, write_text
 
@@ -37,7 +38,7 @@ def _advance(bar: Any, task: Any, done: int, total: int) -> None:
 
 
 def _out(flag: str, name: str, text: str) -> Callable[[_Function], _Function]:
-    return click.option(flag, name, type=click.Path(path_type=Path, dir_okay=False), help=text)
+    return click.option(flag, name, type=OUTPUT_FILE, help=text)
 
 
 @click.command("evaluate")
