@@ -53,9 +53,8 @@ class LazyGroup(click.Group):
             _say(f"{type(error).__name__}: {error}")
             code = 1
         except OSError as error:
-            place = error.filename or ("standard output" if _leave_stdout() else None)
-            reason = error.strerror or str(error)
-            _say(f"{type(error).__name__}: {reason if place is None else f'{place}: {reason}'}")
+            place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            _say(f"{type(error).__name__}: {place}{error.strerror or error}")
             code = 1
         except KeyboardInterrupt as error:
             _say(str(error) or "stopped")
@@ -69,14 +68,12 @@ def _say(text: str) -> None:
         click.echo(printable(text), err=True)
 
 
-def _leave_stdout() -> bool:
-    """Whether stdout cannot be written to; then it is left, so that Python does not try, and complain, once more."""
+def _leave_stdout() -> None:
+    """Keep what could not be written to stdout from being tried, and complained of, again when Python ends."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

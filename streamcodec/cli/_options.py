@@ -104,7 +104,11 @@ def progress_bar(what: str) -> Iterator[ProgressBar]:
 
 def say(text: str, target: Path | None = None) -> None:
     """Print a line of a report; on stderr where `target`, the result, is itself standard output."""
-    click.echo(text, err=target is not None and descriptor(target) == 1)
+    to_stderr = target is not None and descriptor(target) == 1
+    try:
+        click.echo(text, err=to_stderr)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard error" if to_stderr else "standard output") from None
 
 
 def print_json(report: dict[str, Any], target: Path | None = None) -> None:

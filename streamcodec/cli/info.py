@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamcodec.architecture import footprint
-from streamcodec.cli._options import json_option, print_json
+from streamcodec.cli._options import json_option, print_json, say
 from streamcodec.config import PRESETS, CodecConfig
 from streamcodec.errors import ConfigError
 
@@ -38,7 +38,10 @@ def command(what: str | None, warmup: bool, as_json: bool) -> None:
     for name, value in facts.items():
         plain = isinstance(value, bool) or not isinstance(value, int)
         table.add_row(name, str(value) if plain else f"{value:,}")
-    Console(soft_wrap=True).print(table)
+    console = Console(soft_wrap=True)
+    with console.capture() as printed:
+        console.print(table)
+    say(printed.get().rstrip("\n"))
 
 
 def _config_facts(config: CodecConfig) -> dict[str, Any]:

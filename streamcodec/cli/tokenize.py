@@ -89,7 +89,7 @@ def command(
                 on_done=lambda n_bytes: progress.advance(task, n_bytes),
             )
         except KeyboardInterrupt as stopped:
-            stopped.args = (f"{stopped or 'stopped'}; the same command goes on after the last whole shard",)
+            stopped.args = (f"{str(stopped) or 'stopped'}; the same command goes on after the last whole shard",)
             raise
     for problem in report.skipped:
         click.echo(printable(f"skipped {problem.path}: {problem.reason}"), err=True)
