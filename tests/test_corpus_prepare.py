@@ -113,7 +113,7 @@ def test_values_that_are_not_numbers_are_refused(tmp_path):
     wave[100] = np.nan
     path = tmp_path / "nan.wav"
     soundfile.write(path, wave, 44_100, subtype="FLOAT")
-    with pytest.raises(AudioError, match="not numbers"):
+    with pytest.raises(AudioError, match="must be finite numbers"):
         decode(path.read_bytes(), "nan.wav")
 
 

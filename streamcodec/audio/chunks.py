@@ -18,6 +18,11 @@ _GUID_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_LIST = bytes.fromhex("6c6973742f91cf11a5d628db04c10000")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
+_LAST_CHUNKS = frozenset(
+    b"LIST,id3 ,bext,iXML,cue ,smpl,fact,PEAK,_PMX,cart,afsp,JUNK,PAD ,"
+    b"NAME,AUTH,ANNO,COMT,MARK,INST,APPL,(c) ,info,pakt,uuid,strg,free".split(b",")
+)
+"""Chunks that follow the sound; one of them may be cut."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ class _Reader:
 
     def _chunk(self, at: int) -> tuple[bytes, int] | None:
         """Name and body's length of the chunk at a place."""
-        head = read_at(self.file, at, self.form.header_bytes)
+        head = read_at(self.file, at, self.form.header_bytes) if at < self.end else b""
         if len(head) < self.form.header_bytes:
             return None
         name = head[: len(self.form.data)]
@@ -174,13 +179,13 @@ class _Reader:
         there, declared = self.end - body, self._declared(at)
         unknown = declared <= self.form.lead or is_placeholder(declared)
         if 0 <= declared <= there:
-            stop, follows = self._follows(body + declared, 0 if unknown else _PADDING_BYTES)
-            if follows:
+            stop = self._follows(body + declared, 0 if unknown else _PADDING_BYTES)
+            if stop is not None:
                 self.next_start = stop if stop < self.end else None
                 return self._exact(at, declared, stop)
-        self.next_start = self._joined(body + max(0, min(declared, there)))
+        wrapped = there - declared >= 1 << 32  # a field of 32 bits was too small for a long recording
+        self.next_start = None if wrapped else self._joined(body)
         length = (self.next_start or self.end) - body
-        wrapped = there - declared >= 1 << 32
         return self._patched(at, length, 1.0 if unknown or wrapped or not length else declared / length)
 
     def _declared(self, at: int) -> int:
@@ -191,31 +196,33 @@ class _Reader:
             return int(struct.unpack("<Q", read_at(self.file, span.start + 16, 8))[0])
         return found[1]
 
-    def _follows(self, at: int, padding_bytes: int) -> tuple[int, bool]:
-        """Where this file ends, and whether what follows its sound belongs to it or is another file."""
-        if (at - self.start) % self.form.align and not self._plausible(at):
-            at = min(self.end, at + (self.start - at) % self.form.align)
-        first = at
+    def _follows(self, at: int, padding_bytes: int) -> int | None:
+        """Where this file ends, if what follows its sound, up to `at`, belongs to it or is another file."""
+        padded = min(self.end, at + (self.start - at) % self.form.align)
+        for place in dict.fromkeys((padded, at)):
+            stop = self._end_of_chunks(place, padding_bytes)
+            if stop is not None:
+                return stop
+        return None
+
+    def _end_of_chunks(self, first: int, padding_bytes: int) -> int | None:
+        at = first
         while self.end - at >= len(self.form.data):
             head = read_at(self.file, at, 40)
             if any(form.begins(head) for form in _FORMS):
-                return at, True
+                return at
             found = self._chunk(at)
-            if head.startswith(_TAGS) or (found is None and self.form.is_name(head[: len(self.form.data)])):
+            if head.startswith(_TAGS) or (head[:4] in _LAST_CHUNKS and (found is None or found[1] > self.end - at)):
                 break
             if found is None or not self.form.is_name(found[0]) or not 0 <= found[1] <= self.end - at:
-                if self.end - at <= padding_bytes and not any(read_at(self.file, at, self.end - at)):
-                    break
-                if at > first:
-                    self.layout.notes.append(f"{self.end - at} bytes after its last chunk are no sound, and left out")
-                    break
-                return self.end, False
+                rest = self.end - at
+                if rest > padding_bytes or any(read_at(self.file, at, rest)):
+                    if at == first:
+                        return None
+                    self.layout.notes.append(f"{rest} bytes after its last chunk are no sound, and left out")
+                break
             at = self._after(at, found[1])
-        return self.end, True
-
-    def _plausible(self, at: int) -> bool:
-        found = self._chunk(at)
-        return found is not None and self.form.is_name(found[0]) and 0 <= found[1] <= self.end - at
+        return self.end
 
     def _joined(self, at: int) -> int | None:
         """Where another file begins in what is taken for sound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import BinaryIO
 
@@ -34,6 +35,7 @@ _BY_LIBAV = (
     ("DTS", 0, b"\x7f\xfe\x80\x01"),
     ("RealMedia", 0, b".RMF"),
 )
+_TEXT_HEADERS = (b"NIST_1A", b"Extended Instrument")
 _OTHERS = (
     ("a PDF file", b"%PDF"),
     ("a zip archive", b"PK\3\4"),
@@ -87,4 +89,15 @@ def _unknown(begin: bytes, whole: list[Piece]) -> Layout:
     text = begin.decode("latin-1").lstrip("\ufeff\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(("<!doctype", "<html", "<?xml", "<head")):
         raise AudioError("is a web page or other markup.")
+    if _is_text(begin) and not begin.startswith(_TEXT_HEADERS):
+        raise AudioError("is text.")
     return Layout("", whole)
+
+
+def _is_text(begin: bytes) -> bool:
+    """Whether the beginning of a file, which may end within a character, is text."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character in "\t\r\n\f" for character in text)

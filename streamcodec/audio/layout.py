@@ -23,14 +23,11 @@ class Piece:
         header knows only of the beginning.
     n_samples : int, optional
         Length per channel, where it is known better than by the decoder.
-    slack_samples : int
-        How many samples may be missing without harm.
     """
 
     parts: tuple[Part, ...]
     promised: float = 1.0
     n_samples: int | None = None
-    slack_samples: int = 0
 
 
 @dataclass

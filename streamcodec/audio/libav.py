@@ -14,7 +14,7 @@ from streamcodec.errors import AudioError, MissingExtraError
 Float32 = NDArray[np.float32]
 EXTRA = "formats"
 _EXACT = ("mov", "matroska", "asf", "ogg", "wv", "ape", "tta")
-_MISSING_S = 0.5
+_MISSING_S = 0.2
 
 
 class LibavSound:
@@ -42,6 +42,8 @@ class LibavSound:
         PyAV is not installed.
     AudioError
         libav cannot read it, or it has no sound track; the text goes after the file's name.
+    OSError
+        The file cannot be read.
     """
 
     def __init__(self, view: FileView, container: str | None = None) -> None:
@@ -51,16 +53,18 @@ class LibavSound:
             raise MissingExtraError("av", EXTRA) from None
         self.note = ""
         self._av: Any = av
+        self._view = view
         try:
             self._file = av.open(view, mode="r", format=container)
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise AudioError(f"cannot be read by libav either: {_reason(error)}") from None
+            raise view.error or AudioError(f"cannot be read by libav either: {_reason(error)}") from None
         if not self._file.streams.audio:
             self._file.close()
             raise AudioError("has no sound track.")
         self._stream: Any = self._file.streams.audio[0]
-        self.sample_rate_hz = int(self._stream.codec_context.sample_rate or 0)
-        self.channels = int(self._stream.codec_context.channels or 0)
+        context = self._stream.codec_context
+        self.sample_rate_hz = int((context and context.sample_rate) or 0)
+        self.channels = int((context and context.channels) or 0)
         if self.sample_rate_hz < 1 or self.channels < 1:
             self._file.close()
             raise AudioError("has a sound track that libav cannot decode.")
@@ -79,8 +83,10 @@ class LibavSound:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                self.note = f"libav cannot read on: {_reason(error)}"
+                self.note = f"libav cannot read on: {_reason(error)}".removesuffix(".")
                 packet = None
+            if self._view.error is not None:
+                raise self._view.error
             try:
                 frames = () if packet is None else packet.decode()
             except (av.FFmpegError, ValueError):
@@ -92,7 +98,8 @@ class LibavSound:
                 break
         yield from (self._samples(out) for out in resampler.resample(None))
         if damaged:
-            self.note = f"{damaged} packets of it could not be decoded, and are left out"
+            lost = f"{damaged} packet(s) could not be decoded, and are left out"
+            self.note = f"{self.note}; {lost}" if self.note else lost
 
     def _slack(self) -> int:
         """How far off `n_samples` may be: containers know their length nearly, bare streams are only guessed at."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from streamcodec.audio.chunks import find_in, read_at
@@ -48,6 +49,7 @@ class Header(NamedTuple):
     side_bytes: int
 
 
+@lru_cache(1024)
 def parse_header(data: bytes) -> Header | None:
     """Read the header of an MPEG audio frame; None if it is none (free bit rates, which hardly exist, included)."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
@@ -80,8 +82,8 @@ class _Stream:
         The frame of a Xing or Info header that counts frames, empty without one.
     promised : int
         Frames that a header promises; 0 where none does.
-    spans : list of Span
-        Where the frames are.
+    ranges : list of [int, int]
+        Where the frames begin and end.
     n_frames : int
         How many there are.
     """
@@ -90,22 +92,22 @@ class _Stream:
     first: bytes
     info: bytes
     promised: int
-    spans: list[Span]
+    ranges: list[list[int]]
     n_frames: int = 0
 
     def add(self, at: int, n_bytes: int) -> None:
         """Append a frame."""
         self.n_frames += 1
-        if self.spans and sum(self.spans[-1]) == at:
-            self.spans[-1] = Span(self.spans[-1].start, self.spans[-1].length + n_bytes)
+        if self.ranges and self.ranges[-1][1] == at:
+            self.ranges[-1][1] = at + n_bytes
         else:
-            self.spans.append(Span(at, n_bytes))
+            self.ranges.append([at, at + n_bytes])
 
     def _corrected(self, info: bytearray, at: int, is_cut: bool) -> bytes:
         """The frame of a Xing header with the true number of bytes; where the end is missing, nothing is cut off it."""
         flags = info[at - 1]
         if flags & 2:
-            total = len(info) + sum(span.length for span in self.spans)
+            total = len(info) + sum(end - start for start, end in self.ranges)
             info[at + 4 : at + 8] = total.to_bytes(4, "big")
         padding = at - 8 + _XING_PADDING
         if is_cut and flags & 15 == 15 and len(info) >= padding + 2:
@@ -115,14 +117,14 @@ class _Stream:
 
     def piece(self) -> Piece:
         """The frames after a header frame with their true number."""
-        parts: tuple[Part, ...] = tuple(self.spans)
+        parts: tuple[Part, ...] = tuple(Span(start, end - start) for start, end in self.ranges)
         promised = self.promised / self.n_frames if self.promised > self.n_frames + 2 else 1.0
         if self.kind.layer < 3:
             return Piece((*parts, bytes(_SPARE_BYTES)), promised)
         count = self.n_frames.to_bytes(4, "big")
         # long enough for what is in it, without padding and checksum
         info = self.info or bytes([0xFF, self.first[1] | 1, 0xA0 | self.first[2] & 0x0C, self.first[3]])
-        head = parse_header(info)
+        head = parse_header(info[:4])
         assert head is not None
         at = 4 + head.side_bytes + 8
         if self.info:
@@ -147,7 +149,7 @@ def mpeg_layout(file: BinaryIO, start: int, size: int) -> Layout | None:
     streams: list[_Stream] = []
     while at < size:
         frame = read_at(file, at, _LOOK_BYTES)
-        head = parse_header(frame)
+        head = parse_header(frame[:4])
         if head is None or (streams and head.kind != streams[-1].kind and _next_chain(file, at, size, at + 1) is None):
             tag = _tag_bytes(file, at, size)
             found = at + tag if tag else _next_chain(file, at, size, size)
@@ -226,9 +228,9 @@ def _info_marker(frame: bytes, head: Header) -> bytes:
     """Xing (also written Info) or VBRI in a frame that holds no sound but tells of the others."""
     if head.kind[1] != 3:
         return b""
-    if frame[4 + head.side_bytes :][:4] in (b"Xing", b"Info"):
+    if frame.startswith((b"Xing", b"Info"), 4 + head.side_bytes):
         return b"Xing"
-    return b"VBRI" if frame[36:40] == b"VBRI" else b""
+    return b"VBRI" if frame.startswith(b"VBRI", 36) else b""
 
 
 def _promised(frame: bytes, marker: bytes, head: Header) -> int:

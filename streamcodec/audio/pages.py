@@ -9,6 +9,7 @@ from streamcodec.audio.layout import Layout, Piece
 from streamcodec.audio.view import Part, Span
 
 _BEGINS = 2
+_ID3V1_BYTES = 128
 _FLAC = (b'fLaC\0\0\0"', b'fLaC\x80\0\0"')
 _CODECS = {
     b"\x01vorbis": ("Ogg Vorbis", False),
@@ -70,6 +71,8 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout | None:
     if not read_at(file, start, 8).startswith(_FLAC):
         return None
     starts = [at for at in find_in(file, b"fLaC", start, size) if read_at(file, at, 8).startswith(_FLAC)]
+    if size - start > _ID3V1_BYTES and read_at(file, size - _ID3V1_BYTES, 3) == b"TAG":
+        size -= _ID3V1_BYTES
     pieces = []
     for at, end in zip(starts, [*starts[1:], size], strict=True):
         info = read_at(file, at, 26)

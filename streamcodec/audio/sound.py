@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from streamcodec.audio.contents import layout_of
 from streamcodec.audio.layout import Piece
 from streamcodec.audio.libav import LibavSound
-from streamcodec.audio.view import FileView, StreamView
+from streamcodec.audio.libsndfile import Sndfile
+from streamcodec.audio.view import FileView
 from streamcodec.errors import AudioError, MissingExtraError
-from streamcodec.stopping import uninterrupted
 
 Float32 = NDArray[np.float32]
 StrPath = str | os.PathLike[str]
@@ -36,16 +35,12 @@ SUFFIXES = frozenset(
 )
 """Endings, in lower case, of files that are taken for sound in folders; PyAV reads those of the last two lines."""
 
-_READ_SAMPLES = 1 << 16
 _HEADERLESS = {".g722": "g722"}
-_MPEG_SLACK = 3 * 1152
-_MANY = 1 << 60
-"""libsndfile's frames where it does not know how many there are."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a sound file says about itself; `n_samples` is per channel, and some formats only estimate it."""
+    """What a sound file says about itself; `n_samples`, per channel, is 0 where unknown and may be an estimate."""
 
     sample_rate_hz: int
     channels: int
@@ -149,8 +144,8 @@ class Sound:
                     n_samples = piece.n_samples or decoder.n_samples
             except AudioError as error:
                 if not self._readable:
-                    raise
-                self._leave(f"cannot be read: {error}")
+                    raise self._unreadable(error) from None
+                self._leave(f"cannot be read, as it {error}".removesuffix("."))
                 break
             if not self._readable:
                 rate_hz, channels = kind
@@ -166,7 +161,7 @@ class Sound:
         self._found.append(f"{total} files are joined in it; number {number} {why}; it is left out, and what follows")
 
     def _parts(self, file: BinaryIO) -> Generator[Float32, None, None]:
-        rate_hz = self.info.sample_rate_hz
+        rate_hz, before = self.info.sample_rate_hz, 0
         for piece, expected in self._readable:
             count = 0
             with closing(self._decoder(file, piece)) as decoder:
@@ -176,12 +171,15 @@ class Sound:
                         yield block
                 except AudioError as error:
                     if piece.n_samples is None or count < piece.n_samples:
-                        raise AudioError(f"{self.name} cannot be read on from sample {count}: {error}") from None
+                        place = before + count
+                        raise AudioError(f"{self.name} cannot be read on from sample {place}: {error}") from None
                 if decoder.note:
                     self._notes.append(decoder.note)
+            before += count
             there_s = count / rate_hz
-            if count < expected - piece.slack_samples - decoder.slack_samples:
-                self._notes.append(f"it breaks off: {there_s:.2f} s of {expected / rate_hz:.2f} s are there")
+            if count < expected - decoder.slack_samples:
+                whole_s = expected / rate_hz
+                self._notes.append(f"{there_s:.2f} s of {whole_s:.2f} s could be read; the rest is damaged or missing")
             elif piece.promised > 1:
                 promised_s = piece.promised * there_s
                 self._notes.append(f"it breaks off: its header promises {promised_s:.2f} s, {there_s:.2f} s are there")
@@ -199,64 +197,22 @@ class Sound:
                 except AudioError as error:
                     if not layout.kind:
                         raise
-                    try:
-                        return LibavSound(FileView(file, piece.parts))
-                    except (AudioError, MissingExtraError):
-                        raise error from None
+                    return self._by_libav(FileView(file, piece.parts), error)
             return LibavSound(view, container)
         except MissingExtraError as error:
             raise MissingExtraError(error.package, error.extra, f"{self.name} is {layout.kind or container}") from None
-        except AudioError as error:
-            raise self._unreadable(error) from None
+
+    def _by_libav(self, view: FileView, failure: AudioError) -> LibavSound:
+        """What libsndfile could not read, or its reason."""
+        try:
+            return LibavSound(view)
+        except AudioError:
+            raise failure from None
+        except MissingExtraError as missing:
+            raise AudioError(f"{str(failure).removesuffix('.')}; PyAV may read it, but {missing}") from None
 
     def _unreadable(self, error: AudioError) -> AudioError:
         return AudioError(f"{self.name} cannot be read as a sound file: it {error}")
-
-
-class _Quiet(soundfile.SoundFile):  # type: ignore[misc]
-    """Does not seek to where it is after every read, which fails where the length is not known."""
-
-    def seekable(self) -> bool:
-        """Say no, whatever the file can."""
-        return False
-
-
-class Sndfile:
-    """Decodes with libsndfile; see `LibavSound`."""
-
-    note = ""
-
-    def __init__(self, view: FileView | StreamView, kind: str) -> None:
-        self._view = view
-        try:
-            with uninterrupted():
-                self._file = _Quiet(view)
-        except (soundfile.SoundFileError, TypeError) as error:
-            raise view.error or AudioError(f"is {kind or 'of no format that is known'}: {_reason(error)}") from None
-        if self._file.format == "MP3" and not kind.startswith("MP"):
-            self._file.close()
-            raise AudioError("is of no format that is known.")
-        self.sample_rate_hz, self.channels = int(self._file.samplerate), int(self._file.channels)
-        self.n_samples = int(self._file.frames) if self._file.frames < _MANY else 0
-        self.slack_samples = _MPEG_SLACK if self._file.format == "MP3" else 0
-
-    def blocks(self) -> Iterator[Float32]:
-        """Sound as it comes, float32 [any, channels]."""
-        while True:
-            try:
-                with uninterrupted():
-                    block: Float32 = self._file.read(_READ_SAMPLES, dtype="float32", always_2d=True)
-            except soundfile.SoundFileError as error:
-                raise self._view.error or AudioError(_reason(error)) from None
-            if self._view.error is not None:
-                raise self._view.error
-            if not len(block):
-                return
-            yield block
-
-    def close(self) -> None:
-        """Close it."""
-        self._file.close()
 
 
 def audio_info(path: StrPath) -> AudioInfo:
@@ -301,7 +257,3 @@ def _reblocked(blocks: Iterator[Float32], size: int) -> Iterator[Float32]:
             count += len(block) - start
     if waiting:
         yield np.concatenate(waiting)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", error)).strip().removesuffix(".") + "."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -10,7 +11,8 @@ from typing import BinaryIO, cast
 from streamcodec.audio.chunks import is_placeholder, wav_header
 from streamcodec.audio.layout import Layout, Piece
 from streamcodec.audio.libav import LibavSound
-from streamcodec.audio.sound import AudioInfo, Sndfile, Sound
+from streamcodec.audio.libsndfile import Sndfile
+from streamcodec.audio.sound import AudioInfo, Sound
 from streamcodec.audio.view import StreamView
 from streamcodec.errors import AudioError
 
@@ -65,6 +67,7 @@ class StreamedSound(Sound):
             self._examine_live(StreamView(b"".join((*wav_header(fmt, _ENDLESS), begin)), stream, _ENDLESS))
             return
         self._file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - it ends with this object
+        weakref.finalize(self, self._file.close)
         self._file.write(head)
         while data := stream.read(_COPY_BYTES):
             self._file.write(data)

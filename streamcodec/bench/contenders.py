@@ -107,7 +107,7 @@ class _BoundSession:
         try:
             import onnxruntime
         except ImportError:
-            raise MissingExtraError("onnxruntime", "onnx") from None
+            raise MissingExtraError("onnxruntime", "export") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(

@@ -43,7 +43,7 @@ class ReportFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a sound file that is there."""
-        path = super().convert(value, param, ctx)
+        path: Any = super().convert(value, param, ctx)
         if path.is_file():
             with path.open("rb") as file:
                 if file.read(4).startswith(_SOUND_BEGINS):

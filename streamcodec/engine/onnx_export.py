@@ -107,7 +107,7 @@ class _Graph:
         try:
             import onnx
         except ImportError:
-            raise MissingExtraError("onnx", "onnx") from None
+            raise MissingExtraError("onnx", "export") from None
         self.onnx: Any = onnx
         self.config = config
         self.weights = weights

@@ -1,0 +1,51 @@
+"""Files in place of a microphone: a call ends with their sound, whatever their headers promise."""
+
+import time
+
+import pytest
+import soundfile
+from click.testing import CliRunner
+from small_models import small_checkpoint
+from sound_files import RATE_HZ, made, tone
+
+from streamcodec.cli import main
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    small_checkpoint(path)
+    return path
+
+
+def flac(seconds: float, promised_s: float) -> bytes:
+    """A FLAC file whose header tells of another length than it has; 0 is none."""
+    data = made(tone(seconds), "FLAC")
+    return data[:21] + bytes([data[21] & 0xF0]) + round(promised_s * RATE_HZ).to_bytes(4, "big") + data[26:]
+
+
+@pytest.mark.parametrize(("promised_s", "told"), [(300, True), (0, False)])
+def test_a_call_ends_with_the_sound_of_its_file(tmp_path, model, promised_s, told):
+    source, heard = tmp_path / "said.flac", tmp_path / "heard.wav"
+    source.write_bytes(flac(0.6, promised_s))
+    began_s = time.monotonic()
+    result = CliRunner().invoke(
+        main, ["call", "--listen", "0", "--host", "127.0.0.1", "--input", str(source), "--output", str(heard),
+               "--model", str(model), "--bitrate", "2.4"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert time.monotonic() - began_s < 60
+    assert 0.6 < soundfile.info(heard).duration < 10
+    assert (f"{source}: 0.60 s of 300.00 s could be read" in result.stderr) == told
+
+
+def test_loopback_between_files_says_what_was_not_read_and_keeps_all_that_was(tmp_path, model):
+    for promised_s, told in ((30, True), (0, False)):
+        (tmp_path / "a.flac").write_bytes(flac(0.5, promised_s))
+        result = CliRunner().invoke(
+            main, ["loopback", "--input", str(tmp_path / "a.flac"), "--output", str(tmp_path / "b.wav"), "--fast",
+                   "--model", str(model), "--bitrate", "2.4"],
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert ("a.flac: 0.50 s of 30.00 s could be read" in result.stderr) == told
+        assert soundfile.info(tmp_path / "b.wav").frames == round(0.5 * RATE_HZ)
