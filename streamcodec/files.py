@@ -174,6 +174,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+    """Add text in UTF-8 to the end of a file, which is made if it is not there; errors name it."""
+    with _writing(_Output(Path(path), "ab", Path(path))) as file:
+        file.write(text.encode())
+
+
 def remove_partial_files() -> None:
     """Remove what `atomic_output` has begun: for a process that is about to end at once."""
     for part in list(_parts):

@@ -13,6 +13,7 @@ from streamcodec.audio.files import AudioWriter, is_own_sound, read_blocks, writ
 from streamcodec.audio.pcm import PCM_FORMATS, pcm_bytes, pcm_layout, wav_header
 from streamcodec.errors import AudioError
 from streamcodec.files import (
+    append_text,
     atomic_output,
     check_replaceable,
     descriptor,
@@ -118,6 +119,20 @@ def test_a_write_protected_file_stays(tmp_path, monkeypatch):
     with pytest.raises(PermissionError, match="write-protected"):
         write_text(path, "new")
     assert path.read_text() == "kept"
+
+
+def append(path):
+    for _ in range(3):
+        append_text(path, "é" * 1000)
+    assert path.read_text(encoding="utf-8") == "é" * 3000
+    path.unlink()
+    append_text(path, "é" * 5000)
+
+
+def test_without_room_a_log_that_grows_is_named(tmp_path, little_room):
+    with pytest.raises(OSError, match="too large") as caught:
+        append(tmp_path / "log")
+    assert caught.value.filename == str(tmp_path / "log")
 
 
 WRITERS = {
