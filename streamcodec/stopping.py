@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from streamcodec.files import remove_partial_files
 
 END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask a process to end, on this system."""
+
+_AGAIN_S = 0.02
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,13 +38,15 @@ class _State:
     received: int | None = None
     waiting = False
     held = 0
+    again: threading.Timer | None = None
 
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
     """Raise `Stopped` in the main thread at SIGINT, SIGTERM and SIGHUP; a second signal ends the process at once.
 
-    A signal that is ignored, as SIGHUP is under nohup, or that already has a handler, is left alone.
+    A signal that is ignored, as SIGHUP is under nohup, or that already has a handler, is left alone.  Where `Stopped`
+    happens to be raised in code that C calls, which loses it, it is raised again soon after.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -51,11 +56,28 @@ def stopping_on_signals() -> Iterator[None]:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             former[number] = signal.signal(number, _on_signal)
     _State.received, _State.waiting = None, False
+    hook = sys.unraisablehook
+
+    def on_unraisable(lost: sys.UnraisableHookArgs) -> None:
+        if isinstance(lost.exc_value, Stopped):
+            _raise_again(lost.exc_value)
+        else:
+            hook(lost)
+
+    sys.unraisablehook = on_unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = hook
+        again, _State.again = _State.again, None
+        if again is not None and again.is_alive():
+            again.cancel()
+        else:
+            again = None
         for number, handler in former.items():
             signal.signal(number, handler)
+        if again is not None:
+            raise Stopped(again.args[1])
 
 
 @contextmanager
@@ -95,6 +117,13 @@ def _stop_now() -> None:
         _State.waiting = False
         assert _State.received is not None
         raise Stopped(_State.received)
+
+
+def _raise_again(lost: Stopped) -> None:
+    number, _State.received = lost.exit_code - 128, None
+    _State.again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+    _State.again.daemon = True
+    _State.again.start()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

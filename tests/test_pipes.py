@@ -1,5 +1,6 @@
 """`encode` and `decode` in a pipeline, what they may replace, and what they say when something goes wrong."""
 
+import ctypes
 import json
 import os
 import signal
@@ -384,6 +385,23 @@ def test_a_read_that_may_wait_for_ever_can_be_stopped():
     with pytest.raises(Stopped):
         waits()
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_a_signal_that_arrives_in_code_that_c_calls_is_not_lost():
+    def swallowed():
+        compare = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))
+        compare()
+
+    def stop(seconds):
+        with stopping_on_signals():
+            swallowed()
+            time.sleep(seconds)
+
+    for seconds in (0, 30):
+        began = time.monotonic()
+        with pytest.raises(Stopped) as caught:
+            stop(seconds)
+        assert (caught.value.exit_code, time.monotonic() - began < 10) == (128 + signal.SIGTERM, True)
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
