@@ -38,6 +38,7 @@ class _State:
     received: int | None = None
     waiting = False
     held = 0
+    lost = 0
     again: threading.Timer | None = None
 
 
@@ -77,7 +78,7 @@ def stopping_on_signals() -> Iterator[None]:
         for number, handler in former.items():
             signal.signal(number, handler)
         if again is not None:
-            raise Stopped(again.args[1])
+            raise Stopped(_State.lost)
 
 
 @contextmanager
@@ -120,8 +121,8 @@ def _stop_now() -> None:
 
 
 def _raise_again(lost: Stopped) -> None:
-    number, _State.received = lost.exit_code - 128, None
-    _State.again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+    _State.lost, _State.received = lost.exit_code - 128, None
+    _State.again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), _State.lost))
     _State.again.daemon = True
     _State.again.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,9 @@ def command(what: str | None, warmup: bool, as_json: bool) -> None:
     for name, value in facts.items():
         plain = isinstance(value, bool) or not isinstance(value, int)
         table.add_row(name, str(value) if plain else f"{value:,}")
-    console = Console(soft_wrap=True)
-    with console.capture() as printed:
-        console.print(table)
-    say(printed.get().rstrip("\n"))
+    printed = io.StringIO()
+    Console(file=printed, soft_wrap=True).print(table)
+    say(printed.getvalue().rstrip("\n"))
 
 
 def _config_facts(config: CodecConfig) -> dict[str, Any]:
