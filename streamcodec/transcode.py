@@ -9,21 +9,24 @@ from typing import BinaryIO
 
 import numpy as np
 
-from streamcodec.audio.files import AudioWriter
-from streamcodec.audio.resample import StreamingResampler
-from streamcodec.audio.sound import Sound
-from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter
+from streamcodec.audio.files import AudioWriter, is_own_sound
+from streamcodec.audio.pcm import RawSound
+from streamcodec.audio.resample import StreamingResampler, resampled_length
+from streamcodec.audio.streams import open_sound
+from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter, is_scx
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32, Int16
 from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.errors import AudioError
-from streamcodec.files import atomic_output
+from streamcodec.files import atomic_output, check_replaceable, open_input
 
 MAX_CHANNELS = 8
 _BLOCK_SAMPLES = 1 << 16
 
 Progress = Callable[[int], None]
 """Called with the number of samples (per channel) done since the last call."""
+OnStart = Callable[[int | None], None]
+"""Called once with the number of samples (per channel) to do, None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +67,34 @@ class DecodeReport:
         Of the output.
     lost_frames : int
         Frames of damaged blocks, which were concealed.
+    lost_s : float
+        Their length in seconds.
     clipped_samples : int
         Output values beyond full scale, which were clipped.
     problem : str or None
-        Why the end is missing, if it is.
+        The first damage that was met, or where the file was cut, and the error's name before it.
     """
 
     n_samples: int
     sample_rate_hz: int
     channels: int
     lost_frames: int
+    lost_s: float
     clipped_samples: int
     problem: str | None
 
 
 class FrameReader:
-    """Frames of a sound file at the codec's rate: [channels, hop], the last one filled up with silence.
+    """Frames of sound at the codec's rate: [channels, hop], the last one filled up with silence.
+
+    Parameters
+    ----------
+    path : Path
+        A sound file, a pipe or `streamcodec.files.STDIN`; it is opened once.
+    codec : Codec
+        Decides rate and hop.
+    raw : RawSound, optional
+        The sound is bare samples of this kind.
 
     Attributes
     ----------
@@ -87,8 +102,8 @@ class FrameReader:
         Samples per channel read so far, and values that were beyond full scale.
     """
 
-    def __init__(self, path: Path, codec: Codec) -> None:
-        self._sound = Sound(path)
+    def __init__(self, path: Path, codec: Codec, raw: RawSound | None = None) -> None:
+        self._sound = open_sound(path, raw)
         self.info = self._sound.info
         self.n_samples = 0
         self.clamped_samples = 0
@@ -121,13 +136,43 @@ class FrameReader:
 
 
 def encode_file(
-    codec: Codec, source: Path, target: Path, bitrate_bps: float, progress: Progress | None = None
+    codec: Codec,
+    source: Path,
+    target: Path,
+    bitrate_bps: float,
+    progress: Progress | None = None,
+    *,
+    raw: RawSound | None = None,
+    force: bool = False,
+    on_start: OnStart | None = None,
 ) -> EncodeReport:
-    """Encode a sound file; the `.scx` file takes its name only when it is complete."""
+    """Encode a sound file or a pipe; a `.scx` file takes its name only when it is complete.
+
+    Parameters
+    ----------
+    source, target : Path
+        Also `streamcodec.files.STDIN` and `STDOUT`, or named pipes.
+    raw : RawSound, optional
+        The source is bare samples of this kind.
+    force : bool
+        Replace a target that is no `.scx` file.
+
+    Raises
+    ------
+    AudioError
+        The source is not sound that can be coded.
+    FileExistsError
+        The target is the source, or a file that is no `.scx` file.
+    OSError
+        The target cannot be written.
+    """
     config = codec.config
     count = config.codebooks_for(bitrate_bps)
-    reader = FrameReader(source, codec)
+    check_replaceable(target, source, is_scx, "is no .scx file", force=force)
+    reader = FrameReader(source, codec, raw)
     info = reader.info
+    if on_start is not None:
+        on_start(info.n_samples or None)
     header = ScxHeader(
         model_id=codec.model_id,
         sample_rate_hz=info.sample_rate_hz,
@@ -160,7 +205,7 @@ def encode_file(
         if filled:
             writer.write(coded(filled))
         writer.close(reader.n_samples)
-        n_bytes = file.tell()
+        n_bytes = writer.n_bytes
     duration_s = reader.n_samples / info.sample_rate_hz
     return EncodeReport(
         n_samples=reader.n_samples,
@@ -175,36 +220,76 @@ def encode_file(
 
 
 def decode_file(
-    codec: Codec, source: Path, target: Path, *, strict: bool = False, progress: Progress | None = None
+    codec: Codec,
+    source: Path,
+    target: Path,
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+    fmt: str | None = None,
+    sample_rate_hz: int | None = None,
+    force: bool = False,
+    on_start: OnStart | None = None,
 ) -> DecodeReport:
-    """Decode a `.scx` file.
+    """Decode a `.scx` file or a pipe.
 
     Not strict: damaged blocks are concealed, and a file that was cut is decoded up to the cut; the report says so.
+
+    Parameters
+    ----------
+    source, target : Path
+        Also `streamcodec.files.STDIN` and `STDOUT`, or named pipes.
+    fmt : str, optional
+        As in `AudioWriter`.
+    sample_rate_hz : int, optional
+        Rate of the target; that of the original by default.
+    force : bool
+        Replace a target that was not made by streamcodec.
 
     Raises
     ------
     BitstreamError
         The file is not one of this model's; when strict, it is damaged or cut.
+    FileExistsError
+        The target is the source, or somebody's recording.
+    OSError
+        The target cannot be written.
     """
-    with source.open("rb") as file:
+    check_replaceable(target, source, is_own_sound, "was not made by streamcodec", force=force)
+    with open_input(source) as file:
         reader = ScxReader(file, model_id=codec.model_id, strict=strict, on_corrupt="raise" if strict else "conceal")
         header = reader.header
-        resampler = StreamingResampler(header.codec_rate_hz, header.sample_rate_hz, header.channels)
-        with AudioWriter(target, header.sample_rate_hz, header.channels) as writer:
+        rate_hz = sample_rate_hz or header.sample_rate_hz
+
+        def length(n_samples: int | None) -> int | None:
+            return n_samples and resampled_length(n_samples, header.sample_rate_hz, rate_hz)
+
+        if on_start is not None:
+            on_start(length(header.n_samples))
+        resampler = StreamingResampler(header.codec_rate_hz, rate_hz, header.channels)
+        # the last frame's silence must not be written before the end marker has told where the sound ends
+        n_held = 0 if header.n_samples is not None else header.hop_samples * rate_hz // header.codec_rate_hz + 2
+        held = np.zeros((0, header.channels), np.float32)
+        total = length(header.n_samples)
+        with AudioWriter(target, rate_hz, header.channels, fmt=fmt, n_samples=total) as writer:
             for samples in _decoded(codec, reader):
-                writer.write(_trimmed(resampler.process(samples), header.n_samples, writer.n_samples))
+                held = np.concatenate([held, resampler.process(samples)])
+                ready = max(0, len(held) - n_held)
+                writer.write(_trimmed(held[:ready], total, writer.n_samples))
+                held = held[ready:]
                 if progress is not None:
-                    progress(len(samples) * header.sample_rate_hz // header.codec_rate_hz)
-            total = reader.n_samples
+                    progress(len(samples) * rate_hz // header.codec_rate_hz)
+            total = length(reader.n_samples)
             rest = resampler.finish() if reader.problem or total is None else _rest(resampler, total)
-            writer.write(_trimmed(rest, total, writer.n_samples))
+            writer.write(_trimmed(np.concatenate([held, rest]), total, writer.n_samples))
     return DecodeReport(
         n_samples=writer.n_samples,
-        sample_rate_hz=header.sample_rate_hz,
+        sample_rate_hz=rate_hz,
         channels=header.channels,
         lost_frames=reader.lost_frames,
+        lost_s=reader.lost_frames / header.frame_rate_hz,
         clipped_samples=writer.clipped_samples,
-        problem=None if reader.problem is None else str(reader.problem),
+        problem=None if reader.problem is None else f"{type(reader.problem).__name__}: {reader.problem}",
     )
 
 

@@ -97,7 +97,7 @@ def test_a_cut_file_decodes_up_to_the_cut_and_says_so(coded, tmp_path):
     cut = tmp_path / "cut.scx"
     cut.write_bytes(coded.read_bytes()[:-400])
     result = run("decode", cut, tmp_path / "o.wav")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert "TruncatedStream" in result.stderr
     assert 0 < soundfile.info(tmp_path / "o.wav").frames < 16_000 * SECONDS
     strict = run("decode", cut, tmp_path / "strict.wav", "--strict")
@@ -110,7 +110,7 @@ def test_a_damaged_block_is_concealed_and_counted(coded, tmp_path):
     data[60] ^= 1
     (tmp_path / "bad.scx").write_bytes(data)
     result = run("decode", tmp_path / "bad.scx", tmp_path / "o.wav", "--json")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert json.loads(result.stdout)["lost_frames"] > 0
     assert soundfile.info(tmp_path / "o.wav").frames == 16_000 * SECONDS
 

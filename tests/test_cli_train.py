@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,3 +125,21 @@ def test_damaged_settings_of_a_run_are_one_clear_line(corpus: Path, tmp_path: Pa
     (tmp_path / "settings.json").write_text("{")
     failed = train(corpus, tmp_path)
     assert (failed.exit_code, "ConfigError: the training settings are not JSON" in failed.output) == (1, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)])
+def test_a_signal_ends_it_saved_and_is_told_by_the_exit_code(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    step = run_module.Trainer.train_step
+
+    def asked_to_end(*arguments: Any) -> Any:
+        signal.raise_signal(number)
+        return step(*arguments)
+
+    monkeypatch.setattr(run_module.Trainer, "train_step", asked_to_end)
+    stopped = train(corpus, tmp_path)
+    assert stopped.exit_code == 128 + number, stopped.output
+    assert "stopped after step 1" in stopped.output
+    assert load_checkpoint(tmp_path / "last.safetensors").config.hop_samples == 320
+    assert not list(tmp_path.glob(".*.part"))

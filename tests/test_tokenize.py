@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -149,8 +150,8 @@ def test_interrupted_it_says_that_the_same_command_goes_on(good, small, tmp_path
 
     monkeypatch.setattr("streamcodec.cli.tokenize.tokenize_folder", interrupted)
     result = run(good, tmp_path / "out", *small)
-    assert result.exit_code == 1
-    assert result.stderr == "Error: interrupted; the same command goes on after the last whole shard\n"
+    assert result.exit_code == 128 + signal.SIGINT
+    assert result.stderr == "stopped; the same command goes on after the last whole shard\n"
 
 
 def test_a_second_run_makes_nothing_and_says_the_same(good, tokens, small):
@@ -310,3 +311,18 @@ def test_progress_counts_every_byte_once(mixed, weights, tmp_path):
         tokenize_folder(mixed, tmp_path / "out", options, whole.append, done.append)
         assert sum(done) == whole.pop() > 0
         done.clear()
+
+
+@pytest.mark.parametrize("fmt", ["npz", "parquet"])
+def test_without_room_the_shard_is_named_and_no_part_of_it_stays(good, small, tmp_path, fmt):
+    resource = pytest.importorskip("resource", reason="this system has no limit on the size of files")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2500, before[1]))
+    try:
+        result = run(good, tmp_path / "out", *small, "--format", fmt)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.output
+    assert f"{tmp_path / 'out'}/shard-00000" in result.stderr
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")]
+    assert run(good, tmp_path / "out", *small, "--format", fmt).exit_code == 0

@@ -42,6 +42,8 @@ class LibavSound:
         PyAV is not installed.
     AudioError
         libav cannot read it, or it has no sound track; the text goes after the file's name.
+    OSError
+        The file cannot be read.
     """
 
     def __init__(self, view: FileView, container: str | None = None) -> None:
@@ -51,10 +53,11 @@ class LibavSound:
             raise MissingExtraError("av", EXTRA) from None
         self.note = ""
         self._av: Any = av
+        self._view = view
         try:
             self._file = av.open(view, mode="r", format=container)
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise AudioError(f"cannot be read by libav either: {_reason(error)}") from None
+            raise view.error or AudioError(f"cannot be read by libav either: {_reason(error)}") from None
         if not self._file.streams.audio:
             self._file.close()
             raise AudioError("has no sound track.")
@@ -82,6 +85,8 @@ class LibavSound:
             except (av.FFmpegError, OSError) as error:
                 self.note = f"libav cannot read on: {_reason(error)}".removesuffix(".")
                 packet = None
+            if self._view.error is not None:
+                raise self._view.error
             try:
                 frames = () if packet is None else packet.decode()
             except (av.FFmpegError, ValueError):

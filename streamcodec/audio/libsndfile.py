@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamcodec.audio.view import FileView, StreamView
 from streamcodec.errors import AudioError
+from streamcodec.stopping import uninterrupted
 
 Float32 = NDArray[np.float32]
 
@@ -51,7 +52,8 @@ class Sndfile:
     def __init__(self, view: FileView | StreamView, kind: str) -> None:
         self._view = view
         try:
-            self._file = _Quiet(view)
+            with uninterrupted():
+                self._file = _Quiet(view)
         except (soundfile.SoundFileError, TypeError) as error:
             raise _failed(view) or AudioError(f"is {kind or 'of no format that is known'}: {_reason(error)}") from None
         if self._file.format == "MP3" and not kind.startswith("MP"):
@@ -65,7 +67,8 @@ class Sndfile:
         """Sound as it comes, float32 [any, channels]."""
         while True:
             try:
-                block: Float32 = self._file.read(_READ_SAMPLES, dtype="float32", always_2d=True)
+                with uninterrupted():
+                    block: Float32 = self._file.read(_READ_SAMPLES, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
                 raise _failed(self._view) or AudioError(_reason(error)) from None
             failure = _failed(self._view)

@@ -8,6 +8,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
+from streamcodec.stopping import interruptible
+
 
 class Span(NamedTuple):
     """`length` bytes of a file from `start`."""
@@ -21,11 +23,11 @@ Part = bytes | Span
 
 
 class _View:
-    """What libsndfile and libav ask of a file; an OSError is kept in `error`, as neither can pass it on."""
+    """What libsndfile and libav ask of a file; an exception is kept in `error`, as neither can pass it on."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
         self._at = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -38,7 +40,7 @@ class _View:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, fewer only at the end; no bytes after an OSError."""
+        """At most `size` bytes, fewer only at the end or after an error."""
         if size < 0:
             size = self.size - self._at
         taken = []
@@ -47,7 +49,7 @@ class _View:
                 taken.append(data)
                 self._at += len(data)
                 size -= len(data)
-        except OSError as error:
+        except BaseException as error:
             self.error = error
         return b"".join(taken)
 
@@ -113,6 +115,7 @@ class StreamView(_View):
             return self._header[at : at + size]
         if at != self._next:
             return b""
-        data = self._stream.read(min(size, self.size - at)) or b""
+        with interruptible():
+            data = self._stream.read(min(size, self.size - at)) or b""
         self._next += len(data)
         return data

@@ -27,7 +27,8 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.cpu import CpuEngine
 from streamcodec.errors import MissingExtraError, StreamcodecError
 from streamcodec.evaluation.speed import machine
-from streamcodec.figures import new_figure
+from streamcodec.figures import new_figure, png
+from streamcodec.files import write_bytes
 
 TORCH_SHARE = 10
 """Torch codes one frame where the others code so many."""
@@ -221,7 +222,7 @@ def plot(reports: Sequence[ModelReport], path: Path) -> None:
             xscale="log", yscale="log", xlabel="time of a frame, ms", ylabel="share of frames", title=report.config.name
         )
         axis.legend(fontsize=7)
-    figure.savefig(path)
+    write_bytes(path, png(figure))
 
 
 def ceiling() -> dict[str, float]:

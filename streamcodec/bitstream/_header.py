@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from streamcodec.bitstream._packets import MAX_BITS_PER_CODE, MAX_CODEBOOKS
 from streamcodec.errors import CorruptStream, TruncatedStream, UnsupportedVersion
@@ -20,6 +21,12 @@ _LENGTH_KNOWN = 1
 _FIELDS = struct.Struct(">4sBBBBBHH8sIIQ")
 _CRC = struct.Struct(">I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
+
+
+def is_scx(path: Path) -> bool:
+    """Whether a file begins as a `.scx` file does."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 @dataclass(frozen=True)

@@ -221,17 +221,19 @@ class ScxReader:
 
     def _note_damage(self) -> None:
         """Count a damaged block, or raise if damage is not to be concealed."""
-        error = self._damaged()
         if not self._conceal:
-            self._fail(error)
-        self.problem = self.problem or error
+            self._fail(self._damaged())
+        self.problem = self.problem or CorruptStream(self._damage())
         self.corrupt_blocks += 1
 
     def _damaged(self) -> CorruptStream:
         return CorruptStream(
-            f"block {self._index} is damaged, a checksum or a length does not hold; "
-            f"decoded {self._duration(self.decoded_frames)}. Ask for damage to be concealed to go on."
+            f"{self._damage()}; decoded {self._duration(self.decoded_frames)}. "
+            'Go on past it with on_corrupt="conceal", or without --strict.'
         )
+
+    def _damage(self) -> str:
+        return f"block {self._index} is damaged, a checksum or a length does not hold"
 
     def _fail(self, error: BitstreamError) -> NoReturn:
         self._error = error

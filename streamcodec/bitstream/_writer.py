@@ -25,6 +25,11 @@ class ScxWriter:
     header : ScxHeader
         Written at once.  Where its length is not known, `close` puts it in if the file can seek.
 
+    Attributes
+    ----------
+    n_bytes : int
+        Written so far.
+
     Examples
     --------
     >>> import io
@@ -46,7 +51,8 @@ class ScxWriter:
         self._pending_frames = 0
         self._n_blocks = 0
         self._closed = False
-        file.write(header.to_bytes())
+        self.n_bytes = 0
+        self._put(header.to_bytes())
 
     def write(self, codes: NDArray[np.integer[Any]]) -> None:
         """Append frames.
@@ -109,7 +115,7 @@ class ScxWriter:
             )
         if self._pending_frames:
             self._write_block()
-        self._file.write(build_end(self._n_blocks, n_samples))
+        self._put(build_end(self._n_blocks, n_samples))
         self._closed = True
         if stated != n_samples and self._seekable:
             self.header = replace(self.header, n_samples=n_samples)
@@ -122,10 +128,14 @@ class ScxWriter:
     def _write_block(self) -> None:
         codes = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending, axis=2)
         payload = pack_block(codes, self.header.bits_per_code)
-        self._file.write(build_block(self._n_blocks, self._pending_frames, payload))
+        self._put(build_block(self._n_blocks, self._pending_frames, payload))
         self._file.flush()
         self._n_blocks += 1
         self._pending, self._pending_frames = [], 0
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self.n_bytes += len(data)
 
     def __enter__(self) -> ScxWriter:
         return self

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
+import signal
 import sys
 from importlib.resources import files
 
 import click
 
 from streamcodec.errors import StreamcodecError
+from streamcodec.files import printable
+from streamcodec.stopping import stopping_on_signals
+
+BROKEN_PIPE_EXIT_CODE = 128 + 13  # SIGPIPE, which Windows does not have
+INTERRUPTED_EXIT_CODE = 128 + signal.SIGINT
 
 
 class LazyGroup(click.Group):
@@ -27,20 +36,51 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run; an expected error becomes one line on stderr and exit code 1."""
+        """Run; an expected error becomes one line on stderr and exit code 1, a signal exit code 128 + its number.
+
+        Where the reader of a pipe has gone, it ends quietly, as if by SIGPIPE.
+        """
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
         try:
-            return super().invoke(ctx)
+            with stopping_on_signals():
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
+        except BrokenPipeError:
+            code = BROKEN_PIPE_EXIT_CODE
         except StreamcodecError as error:
-            click.echo(f"{type(error).__name__}: {error}", err=True)
-            sys.exit(1)
+            _say(f"{type(error).__name__}: {error}")
+            code = 1
         except OSError as error:
-            if error.filename is None:
-                raise
-            click.echo(f"{type(error).__name__}: {error.filename}: {error.strerror}", err=True)
-            sys.exit(1)
+            place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            _say(f"{type(error).__name__}: {place}{error.strerror or error}")
+            code = 1
+        except KeyboardInterrupt as error:
+            _say(str(error) or "stopped")
+            code = getattr(error, "exit_code", INTERRUPTED_EXIT_CODE)
+        _leave_stdout()
+        sys.exit(code)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone
+        click.echo(printable(text), err=True)
+
+
+def _leave_stdout() -> None:
+    """Keep what could not be written to stdout from being tried, and complained of, again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="streamcodec")
 def main() -> None:
-    """Streaming neural audio codec."""
+    """Streaming neural audio codec.
+
+    Exit code: 0 done; 1 an error; 2 wrong usage; 3 done but for what was damaged or skipped; 128 + N stopped by
+    signal N.
+    """

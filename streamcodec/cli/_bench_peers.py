@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from streamcodec.cli._options import OUTPUT_FILE
+from streamcodec.files import write_text
+
 _DEFAULT = "tiny-24k,base-24k,opus,encodec,dac,mimi"
 
 
@@ -13,7 +16,7 @@ _DEFAULT = "tiny-24k,base-24k,opus,encodec,dac,mimi"
 @click.option("--codecs", default=_DEFAULT, show_default=True, help="Comma-separated; the first is the measure.")
 @click.option("--seconds", default=4.0, show_default=True, type=click.FloatRange(0.5, 60), help="Sound in one round.")
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(1, 1000), help="Turns that each codec has.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write everything as JSON.")
+@click.option("--json", "json_path", type=OUTPUT_FILE, help="Write everything as JSON.")
 def command(codecs: str, seconds: float, rounds: int, json_path: Path | None) -> None:
     """Time codecs in turns on one thread: real-time factors (time over duration), latency, weights, MACs."""
     from rich.console import Console
@@ -38,4 +41,4 @@ def command(codecs: str, seconds: float, rounds: int, json_path: Path | None) ->
         f"\n{speed_table(speeds)}\n\nencode, decode: median time over duration; below 1 is faster than real time."
     )
     if json_path:
-        json_path.write_text(speed_json(speeds, notes), encoding="utf-8")
+        write_text(json_path, speed_json(speeds, notes))

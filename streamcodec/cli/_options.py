@@ -12,12 +12,46 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from streamcodec.files import STDIN, STDOUT, descriptor, printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+_SOUND_BEGINS = (b"RIFF", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"fLaC", b"OggS", b"ID3", b"\x89SCX")
+
+
+class FileOrStream(click.Path):
+    """A file, or `-` for a standard stream; a file of that name is `./-`."""
+
+    def __init__(self, stream: Path) -> None:
+        super().__init__(exists=stream == STDIN, dir_okay=False, path_type=Path)
+        self._stream = stream
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn `-` into the path of the stream."""
+        return self._stream if value == "-" else super().convert(value, param, ctx)
+
+
+class ReportFile(click.Path):
+    """A file for a table or a picture, which may replace an older one but no sound."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a sound file that is there."""
+        path: Any = super().convert(value, param, ctx)
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(4).startswith(_SOUND_BEGINS):
+                    self.fail(f"{printable(path)} is a sound file, which this would replace; give another name.")
+        return path
+
+
+INPUT, OUTPUT, OUTPUT_FILE = FileOrStream(STDIN), FileOrStream(STDOUT), ReportFile()
 
 
 def model_options(function: F) -> F:
@@ -37,18 +71,49 @@ bitrate_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 
 
+force_option = click.option(
+    "--force", is_flag=True, help="Replace OUTPUT also where it is a file that streamcodec did not make."
+)
+
+
+class ProgressBar:
+    """A bar on stderr; `advance` and `start` are for the reports of what runs."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def start(self, total: float | None) -> None:
+        """Say how much there is to do; None where that is not known."""
+        self._progress.update(self._task, total=total)
+
+    def advance(self, amount: float) -> None:
+        """Say that so much more is done."""
+        self._progress.advance(self._task, amount)
+
+
 @contextmanager
-def progress_bar(what: str, total: float | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr where that is a terminal; yields a function that advances it."""
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+def progress_bar(what: str) -> Iterator[ProgressBar]:
+    """Show a bar on stderr where that is a terminal."""
+    columns = (
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda amount: progress.advance(task, amount)
+        yield ProgressBar(progress, progress.add_task(printable(what), total=None))
 
 
-def print_json(report: dict[str, Any]) -> None:
-    """Write a report to stdout; what was never measured, NaN here, is null: JSON has no NaN."""
-    click.echo(json.dumps(_without_nan(report), indent=1, allow_nan=False))
+def say(text: str, target: Path | None = None) -> None:
+    """Print a line of a report; on stderr where `target`, the result, is itself standard output."""
+    to_stderr = target is not None and descriptor(target) == 1
+    try:
+        click.echo(text, err=to_stderr)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard error" if to_stderr else "standard output") from None
+
+
+def print_json(report: dict[str, Any], target: Path | None = None) -> None:
+    """Write a report as `say` does; what was never measured, NaN here, is null: JSON has no NaN."""
+    say(json.dumps(_without_nan(report), indent=1, allow_nan=False), target)
 
 
 def _without_nan(value: Any) -> Any:

@@ -17,9 +17,19 @@ from streamcodec.cli._live import (
     run_until_stopped,
     seconds_option,
 )
-from streamcodec.cli._options import INPUT_FILE, OUTPUT_FILE, bitrate_option, json_option, model_options, print_json
+from streamcodec.cli._options import (
+    INPUT,
+    INPUT_FILE,
+    OUTPUT,
+    bitrate_option,
+    force_option,
+    json_option,
+    model_options,
+    print_json,
+)
 from streamcodec.codec import Codec
 from streamcodec.errors import CallError
+from streamcodec.files import printable
 
 if TYPE_CHECKING:
     from streamcodec.live.udp import UdpCall
@@ -38,12 +48,13 @@ _AFTER_FILE_S = 1.0
 @click.option(
     "--cap-ms", type=click.FloatRange(100, 2000), default=400.0, show_default=True, help="Most audio to hold."
 )
-@click.option("--input", "source_path", type=INPUT_FILE, help="Sound file in place of the microphone.")
-@click.option("--output", "target_path", type=OUTPUT_FILE, help="Sound file in place of the speaker.")
+@click.option("--input", "source_path", type=INPUT, help="Sound file in place of the microphone.")
+@click.option("--output", "target_path", type=OUTPUT, help="Sound file in place of the speaker.")
 @input_device_option
 @output_device_option
 @buffer_option
 @seconds_option
+@force_option
 @bitrate_option
 @model_options
 @json_option
@@ -60,6 +71,7 @@ def command(
     output_device: str | None,
     buffer_ms: float,
     seconds: float | None,
+    force: bool,
     bitrate_kbps: float,
     model: Path | None,
     backend: str,
@@ -87,7 +99,7 @@ def command(
     to = parse_address(target) if target else None
     codec = Codec.load(model, backend=backend, device=device)
     devices = (
-        FileDevices(codec, source_path, target_path)
+        FileDevices(codec, source_path, target_path, force=force)
         if files
         else Devices(codec, input_device, output_device, buffer_ms)
     )
@@ -117,7 +129,7 @@ def command(
     finally:
         call.close()
     if isinstance(devices, FileDevices) and devices.problem:
-        click.echo(f"{source_path}: {devices.problem}", err=True)
+        click.echo(printable(f"{source_path}: {devices.problem}"), err=True)
     report = call.report()
     if as_json:
         print_json(report)

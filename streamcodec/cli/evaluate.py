@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from streamcodec.cli._options import OUTPUT_FILE
 from streamcodec.errors import StreamcodecError
+from streamcodec.files import write_bytes, write_text
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -36,7 +38,7 @@ def _advance(bar: Any, task: Any, done: int, total: int) -> None:
 
 
 def _out(flag: str, name: str, text: str) -> Callable[[_Function], _Function]:
-    return click.option(flag, name, type=click.Path(path_type=Path, dir_okay=False), help=text)
+    return click.option(flag, name, type=OUTPUT_FILE, help=text)
 
 
 @click.command("evaluate")
@@ -137,18 +139,18 @@ def command(
     for statistics in [] if runs else code_statistics(first):
         click.echo("\n" + entropy_text(statistics))
     if csv_path:
-        csv_path.write_text(as_csv(summaries, metrics), encoding="utf-8")
+        write_text(csv_path, as_csv(summaries, metrics))
     if json_path:
         settings = {"clips": len(heard), "metrics": list(metrics), "left_out": notes}
-        json_path.write_text(as_json(summaries, rows, settings), encoding="utf-8")
+        write_text(json_path, as_json(summaries, rows, settings))
     if plot_path:
         from streamcodec.evaluation.plots import quality_plot
 
-        plot_path.write_bytes(quality_plot(summaries, metrics))
+        write_bytes(plot_path, quality_plot(summaries, metrics))
     if html_path:
         from streamcodec.evaluation.report import html_report
 
-        html_path.write_text(html_report(summaries, first, heard, specs, metrics, notes), encoding="utf-8")
+        write_text(html_path, html_report(summaries, first, heard, specs, metrics, notes))
 
 
 if __name__ == "__main__":

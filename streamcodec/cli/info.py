@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamcodec.architecture import footprint
-from streamcodec.cli._options import json_option, print_json
+from streamcodec.cli._options import json_option, print_json, say
 from streamcodec.config import PRESETS, CodecConfig
 from streamcodec.errors import ConfigError
 
@@ -38,7 +39,9 @@ def command(what: str | None, warmup: bool, as_json: bool) -> None:
     for name, value in facts.items():
         plain = isinstance(value, bool) or not isinstance(value, int)
         table.add_row(name, str(value) if plain else f"{value:,}")
-    Console(soft_wrap=True).print(table)
+    printed = io.StringIO()
+    Console(file=printed, soft_wrap=True).print(table)
+    say(printed.getvalue().rstrip("\n"))
 
 
 def _config_facts(config: CodecConfig) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from streamcodec.audio.files import audio_info
 from streamcodec.cli._live import (
     buffer_option,
     device_line,
@@ -18,21 +17,25 @@ from streamcodec.cli._live import (
     seconds_option,
 )
 from streamcodec.cli._options import (
-    INPUT_FILE,
+    INPUT,
+    OUTPUT,
     OUTPUT_FILE,
     bitrate_option,
+    force_option,
     json_option,
     model_options,
     print_json,
     progress_bar,
+    say,
 )
 from streamcodec.codec import Codec
 from streamcodec.errors import DeviceError
+from streamcodec.files import printable, write_bytes
 
 
 @click.command()
-@click.option("--input", "source", type=INPUT_FILE, help="Sound file.  [default: the speech sample of the package]")
-@click.option("--output", "target", type=OUTPUT_FILE, help="Sound file; without it, from microphone to speaker.")
+@click.option("--input", "source", type=INPUT, help="Sound file.  [default: the speech sample of the package]")
+@click.option("--output", "target", type=OUTPUT, help="Sound file; without it, from microphone to speaker.")
 @click.option("--fast", is_flag=True, help="Files: as fast as it goes instead of at the pace of the clock.")
 @input_device_option
 @output_device_option
@@ -44,6 +47,7 @@ from streamcodec.errors import DeviceError
 @buffer_option
 @seconds_option
 @click.option("--plot", "plot_path", type=OUTPUT_FILE, help="Devices: draw the latency's distribution (PNG).")
+@force_option
 @bitrate_option
 @model_options
 @json_option
@@ -57,6 +61,7 @@ def command(
     buffer_ms: float,
     seconds: float | None,
     plot_path: Path | None,
+    force: bool,
     bitrate_kbps: float,
     model: Path | None,
     backend: str,
@@ -74,7 +79,7 @@ def command(
         raise click.UsageError("--output FILE runs without devices; leave it out to use microphone and speaker")
     codec = Codec.load(model, backend=backend, device=device)
     if target is not None:
-        _files(codec, source or sample_path(), target, fast, 1000 * bitrate_kbps, as_json)
+        _files(codec, source or sample_path(), target, fast, force, 1000 * bitrate_kbps, as_json)
         return
     from streamcodec.live.session import LiveLoopback
 
@@ -102,7 +107,7 @@ def command(
     if plot_path is not None:
         from streamcodec.live.latency_plot import latency_plot
 
-        plot_path.write_bytes(latency_plot(loopback.pipeline.histograms()))
+        write_bytes(plot_path, latency_plot(loopback.pipeline.histograms()))
     if as_json:
         print_json(report)
     else:
@@ -111,24 +116,32 @@ def command(
         raise failure
 
 
-def _files(codec: Codec, source: Path, target: Path, fast: bool, bitrate_bps: float, as_json: bool) -> None:
+def _files(
+    codec: Codec, source: Path, target: Path, fast: bool, force: bool, bitrate_bps: float, as_json: bool
+) -> None:
     from streamcodec.live.file_loopback import run_file_loopback
 
-    seconds = audio_info(source).duration_s
-    with progress_bar(f"loopback {source.name}", seconds * codec.config.frame_rate_hz) as advance:
-        report = run_file_loopback(codec, source, target, bitrate_bps, paced=not fast, progress=advance)
+    with progress_bar(f"loopback {source.name}") as bar:
+        report = run_file_loopback(
+            codec, source, target, bitrate_bps, paced=not fast, force=force, progress=bar.advance, on_start=bar.start
+        )
     if report.problem:
-        click.echo(f"{source}: {report.problem}", err=True)
+        click.echo(printable(f"{source}: {report.problem}"), err=True)
     if as_json:
-        print_json(report.as_dict())
+        print_json(report.as_dict(), target)
         return
-    click.echo(f"{target}: {report.audio_s:.2f} s in {report.frames} frames, {codec.config.name}, {codec.engine.name}")
+    say(
+        f"{printable(target)}: {report.audio_s:.2f} s in {report.frames} frames, {codec.config.name}, "
+        f"{codec.engine.name}",
+        target,
+    )
     if report.paced:
-        click.echo(f"latency (first sample in to decoded): {report.latency}")
-    click.echo(f"compute per frame: {report.compute}")
-    click.echo(
+        say(f"latency (first sample in to decoded): {report.latency}", target)
+    say(f"compute per frame: {report.compute}", target)
+    say(
         f"deadline misses {report.deadline_misses} of {report.frames}, "
-        f"real-time factor {report.real_time_factor:.3f}, bitrate {report.bitrate_bps / 1000:.3f} kbps"
+        f"real-time factor {report.real_time_factor:.3f}, bitrate {report.bitrate_bps / 1000:.3f} kbps",
+        target,
     )
 
 

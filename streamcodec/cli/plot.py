@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from streamcodec.cli._options import OUTPUT_FILE
+from streamcodec.files import printable, write_bytes
+
 
 @click.command("plot")
 @click.argument("original", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("decoded", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="PNG.  [default: DECODED.png]")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="PNG.  [default: DECODED.png]")
 @click.option("--no-align", is_flag=True, help="Leave delay and level as they are.")
 def command(original: Path, decoded: Path, output: Path | None, no_align: bool) -> None:
     """Draw waveforms, spectrograms and their difference of ORIGINAL and DECODED."""
@@ -26,5 +29,5 @@ def command(original: Path, decoded: Path, output: Path | None, no_align: bool) 
         click.echo(note, err=True)
     degraded = fit_length(degraded, len(reference)) if no_align else align(reference, degraded, rate_hz)
     target = output or decoded.with_suffix(".png")
-    target.write_bytes(comparison_plot(reference, degraded, rate_hz, (original.name, decoded.name)))
-    click.echo(f"drew {target}")
+    write_bytes(target, comparison_plot(reference, degraded, rate_hz, (original.name, decoded.name)))
+    click.echo(f"drew {printable(target)}")

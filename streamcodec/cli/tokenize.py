@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamcodec.cli._options import bitrate_option, json_option, model_options, print_json
+from streamcodec.files import printable
 from streamcodec.tokens.run import TokenOptions, TokenReport, tokenize_folder
 from streamcodec.tokens.shards import FORMATS
 
@@ -69,7 +70,7 @@ def command(
         strict=strict,
     )
     with Progress(
-        TextColumn(f"tokenize {in_dir.name}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TimeElapsedColumn(),
@@ -78,7 +79,7 @@ def command(
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task(f"tokenize {printable(in_dir.name)}", total=None)
         try:
             report = tokenize_folder(
                 in_dir.resolve(),
@@ -87,12 +88,13 @@ def command(
                 on_start=lambda n_bytes: progress.update(task, total=n_bytes),
                 on_done=lambda n_bytes: progress.advance(task, n_bytes),
             )
-        except KeyboardInterrupt:
-            raise click.ClickException("interrupted; the same command goes on after the last whole shard") from None
+        except KeyboardInterrupt as stopped:
+            stopped.args = (f"{str(stopped) or 'stopped'}; the same command goes on after the last whole shard",)
+            raise
     for problem in report.skipped:
-        click.echo(f"skipped {problem.path}: {problem.reason}", err=True)
+        click.echo(printable(f"skipped {problem.path}: {problem.reason}"), err=True)
     for problem in report.incomplete:
-        click.echo(f"incomplete {problem.path}: {problem.reason}", err=True)
+        click.echo(printable(f"incomplete {problem.path}: {problem.reason}"), err=True)
     if as_json:
         print_json(asdict(report) | {"real_time_multiple": report.real_time_multiple})
     else:
@@ -103,7 +105,7 @@ def command(
 
 def _print(out_dir: Path, report: TokenReport) -> None:
     click.echo(
-        f"{out_dir}: {report.n_files} files, {report.duration_s / 3600:.3f} h, {report.n_tokens} tokens in "
+        f"{printable(out_dir)}: {report.n_files} files, {report.duration_s / 3600:.3f} h, {report.n_tokens} tokens in "
         f"{report.n_frames} frames, {report.n_shards} shards, {report.n_bytes / 1e6:.1f} MB; "
         f"{len(report.skipped)} files skipped, {len(report.incomplete)} incomplete"
     )

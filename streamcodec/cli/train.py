@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 
 from streamcodec.errors import ConfigError, MissingExtraError
 from streamcodec.locks import folder_in_use
+from streamcodec.stopping import END_SIGNALS
 from streamcodec.training.settings import ABLATIONS, TrainSettings
 
 
@@ -61,7 +64,8 @@ def command(
 ) -> None:
     """Train a model; several GPUs through torchrun.
 
-    Ctrl-C finishes the step, saves and stops; the same command goes on.
+    Ctrl-C, SIGTERM or SIGHUP finishes the step, saves and stops, with exit code 128 + the signal's number; the same
+    command goes on.
     """
     try:
         import torch
@@ -123,8 +127,14 @@ def command(
         world.device,
         settings.phase_share,
     )
-    stop = threading.Event()
-    former = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop, received = threading.Event(), []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+
+    asked = [number for number in END_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, on_signal) for number in asked}
     for field in fields(settings):
         click.echo(f"{field.name} = {getattr(settings, field.name)!r}")
     out.mkdir(parents=True, exist_ok=True)
@@ -149,3 +159,5 @@ def command(
         signal.signal(number, handler)
     click.echo(f"stopped after step {trainer.step}")
     world.leave()
+    if received:
+        sys.exit(128 + received[0])

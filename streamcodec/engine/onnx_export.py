@@ -26,6 +26,7 @@ from streamcodec.architecture import (
 )
 from streamcodec.config import CodecConfig
 from streamcodec.errors import BackendError, MissingExtraError
+from streamcodec.files import write_bytes
 
 OPSET = 17
 IR_VERSION = 8
@@ -47,7 +48,7 @@ def export_onnx(config: CodecConfig, weights: Mapping[str, Float32], folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     for direction, model in (("encoder", encoder_graph(config, weights)), ("decoder", decoder_graph(config, weights))):
         paths.append(folder / f"{config.name}.{direction}.onnx")
-        paths[-1].write_bytes(model.SerializeToString())
+        write_bytes(paths[-1], model.SerializeToString())
     return paths[0], paths[1]
 
 

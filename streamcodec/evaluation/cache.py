@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamcodec.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,11 @@ class ScoreCache:
         if row.codes is not None:
             arrays["codes"] = row.codes
         path = self._path(key)
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **arrays)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-            partial.replace(path)
+            write_bytes(path, content.getbuffer())
 
     def _path(self, key: str) -> Path:
         assert self._folder is not None

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from streamcodec.audio.files import AudioWriter
+from streamcodec.audio.files import AudioWriter, is_own_sound
 from streamcodec.audio.ring import Ring
 from streamcodec.audio.timeline import Timeline
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32
 from streamcodec.errors import StreamcodecError
+from streamcodec.files import check_replaceable
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
 from streamcodec.transcode import FrameReader
@@ -56,6 +57,13 @@ class FileDevices:
         Its first channel is heard; silence when None, and after its end.
     target : path, optional
         Mono recording at the codec's rate; thrown away when None.
+    force : bool
+        Replace a target that was not made by streamcodec.
+
+    Raises
+    ------
+    FileExistsError
+        The target is the source or, without `force`, somebody's recording.
 
     Attributes
     ----------
@@ -63,7 +71,9 @@ class FileDevices:
         What of the source could not be read, or is not as its header says; whole when it has ended.
     """
 
-    def __init__(self, codec: Codec, source: Path | None, target: Path | None) -> None:
+    def __init__(self, codec: Codec, source: Path | None, target: Path | None, *, force: bool = False) -> None:
+        if target is not None:
+            check_replaceable(target, source, is_own_sound, "was not made by streamcodec", force=force)
         rate_hz = codec.sample_rate_hz
         self.capture = _FileSide(str(source or "silence"), rate_hz)
         self.playback = _FileSide(str(target or "nowhere"), rate_hz)
@@ -96,10 +106,17 @@ class FileDevices:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; the recording is complete then."""
+        """Stop; the recording is complete then.
+
+        Raises
+        ------
+        StreamcodecError, OSError
+            What ended it, as when there was no room for the recording.
+        """
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.capture.check(0)
 
     def report(self) -> dict[str, Any]:
         """Names and rates."""

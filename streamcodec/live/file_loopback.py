@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from streamcodec.audio.files import AudioWriter
+from streamcodec.audio.files import AudioWriter, is_own_sound
 from streamcodec.audio.resample import StreamingResampler
 from streamcodec.codec import Codec
+from streamcodec.files import check_replaceable
 from streamcodec.live.latency import LatencyHistogram
-from streamcodec.transcode import FrameReader
+from streamcodec.transcode import FrameReader, OnStart
 
 _WARM_UP_FRAMES = 20
 
@@ -87,15 +88,26 @@ def run_file_loopback(
     bitrate_bps: float,
     *,
     paced: bool = True,
+    force: bool = False,
     progress: Callable[[int], None] | None = None,
+    on_start: OnStart | None = None,
 ) -> LoopbackReport:
     """Code and decode `source` into `target`, one frame after the other.
 
     Paced, frame i is handed over when its last sample would have been recorded, (i + 1) frames after the start.
+    `progress` is told the frames done since the last call, `on_start` how many there will be, if that is known.
+
+    Raises
+    ------
+    FileExistsError
+        The target is the source or, without `force`, somebody's recording.
     """
+    check_replaceable(target, source, is_own_sound, "was not made by streamcodec", force=force)
     reader = FrameReader(source, codec)
     info = reader.info
     frame_s = codec.frame_samples / codec.sample_rate_hz
+    if on_start is not None:
+        on_start(round(info.duration_s / frame_s) or None)
     encoders = [codec.encoder(bitrate_bps) for _ in range(info.channels)]
     decoders = [codec.decoder() for _ in range(info.channels)]
     _warm_up(codec, bitrate_bps)

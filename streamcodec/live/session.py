@@ -125,9 +125,11 @@ class PumpThread:
         self._restore()
 
     def _restore(self) -> None:
-        self.devices.stop()
-        sys.setswitchinterval(self._switch_interval_s)
-        gc.unfreeze()
+        try:
+            self.devices.stop()
+        finally:
+            sys.setswitchinterval(self._switch_interval_s)
+            gc.unfreeze()
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long; whether it still runs.

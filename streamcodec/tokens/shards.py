@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from streamcodec.engine import Int16
 from streamcodec.errors import MissingExtraError, TokensError
-from streamcodec.files import atomic_output
+from streamcodec.files import write_bytes
 from streamcodec.tokens.job import TokenJob
 
 FORMATS = ("parquet", "npz")
@@ -131,37 +132,35 @@ def write_shard(out_dir: Path, job: TokenJob, number: int, outcomes: Sequence[Ou
     columns: dict[str, list[Any]] = {name: [getattr(item, name) for item in files] for name in _COLUMNS}
     codes = np.concatenate([np.zeros((0, job.n_codebooks), np.int16), *(item.codes for item in files)])
     metadata = json.dumps({"summary": asdict(summary), "job": asdict(job)})
-    with atomic_output(out_dir / job.shard_name(number)) as file:
-        if job.format == "parquet":
-            arrow, parquet = _parquet()
-            types = (
-                *(arrow.string(), arrow.int64(), arrow.int64(), arrow.float64(), arrow.int32(), arrow.string()),
-                arrow.list_(arrow.list_(arrow.int16(), job.n_codebooks)),
-            )
-            schema = arrow.schema(
-                [
-                    arrow.field(name, kind, nullable=False)
-                    for name, kind in zip((*_COLUMNS, "codes"), types, strict=True)
-                ],
-                {_METADATA_KEY: metadata},
-            )
-            offsets = np.concatenate([[0], np.cumsum(columns["n_frames"])]).astype(np.int32)
-            frames = arrow.FixedSizeListArray.from_arrays(arrow.array(codes.reshape(-1)), job.n_codebooks)
-            nested = arrow.ListArray.from_arrays(offsets, frames)
-            arrays = [arrow.array(columns[name], kind) for name, kind in zip(_COLUMNS, types, strict=False)]
-            table = arrow.Table.from_arrays([*arrays, nested], schema=schema)
-            parquet.write_table(
-                table, file, compression="zstd", row_group_size=_ROW_GROUP_FILES, write_page_checksum=True
-            )
-        else:
-            text = {name: np.array(columns[name], np.str_) for name in ("path", "source_sha256")}
-            numbers = {
-                name: np.array(columns[name], np.float64 if name == "duration_s" else np.int64)
-                for name in _COLUMNS
-                if name not in text
-            }
-            stored: dict[str, Any] = text | numbers | {"codes": codes, _METADATA_KEY: np.array(metadata)}
-            np.savez_compressed(file, **stored)
+    content = io.BytesIO()
+    if job.format == "parquet":
+        arrow, parquet = _parquet()
+        types = (
+            *(arrow.string(), arrow.int64(), arrow.int64(), arrow.float64(), arrow.int32(), arrow.string()),
+            arrow.list_(arrow.list_(arrow.int16(), job.n_codebooks)),
+        )
+        schema = arrow.schema(
+            [arrow.field(name, kind, nullable=False) for name, kind in zip((*_COLUMNS, "codes"), types, strict=True)],
+            {_METADATA_KEY: metadata},
+        )
+        offsets = np.concatenate([[0], np.cumsum(columns["n_frames"])]).astype(np.int32)
+        frames = arrow.FixedSizeListArray.from_arrays(arrow.array(codes.reshape(-1)), job.n_codebooks)
+        nested = arrow.ListArray.from_arrays(offsets, frames)
+        arrays = [arrow.array(columns[name], kind) for name, kind in zip(_COLUMNS, types, strict=False)]
+        table = arrow.Table.from_arrays([*arrays, nested], schema=schema)
+        parquet.write_table(
+            table, content, compression="zstd", row_group_size=_ROW_GROUP_FILES, write_page_checksum=True
+        )
+    else:
+        text = {name: np.array(columns[name], np.str_) for name in ("path", "source_sha256")}
+        numbers = {
+            name: np.array(columns[name], np.float64 if name == "duration_s" else np.int64)
+            for name in _COLUMNS
+            if name not in text
+        }
+        stored: dict[str, Any] = text | numbers | {"codes": codes, _METADATA_KEY: np.array(metadata)}
+        np.savez_compressed(content, **stored)
+    write_bytes(out_dir / job.shard_name(number), content.getbuffer())
     return summary
 
 

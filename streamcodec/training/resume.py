@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from streamcodec.errors import CheckpointError
-from streamcodec.files import write_text
+from streamcodec.files import write_bytes, write_text
 
 INDEX = "resume.json"
 
@@ -25,7 +25,7 @@ def save_state(folder: Path, state: dict[str, Any], piece_bytes: int) -> None:
     names = []
     for number, start in enumerate(range(0, len(data), piece_bytes)):
         name = f"resume-{state['step']:08d}-{digest[:8]}.{number:03d}"
-        (folder / name).write_bytes(data[start : start + piece_bytes])
+        write_bytes(folder / name, data[start : start + piece_bytes])
         names.append(name)
     write_text(folder / INDEX, json.dumps({"step": state["step"], "sha256": digest, "pieces": names}, indent=1))
     for old in folder.glob("resume-*.[0-9][0-9][0-9]"):

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from streamcodec.checkpoint import save_checkpoint
 from streamcodec.errors import MissingExtraError
+from streamcodec.files import append_text, write_text
 from streamcodec.nn.model import CodecModel
 from streamcodec.training import losses
 from streamcodec.training.resume import load_state, save_state
@@ -97,8 +98,7 @@ class Log:
 
     def record(self, kind: str, step: int, numbers: dict[str, float]) -> None:
         """Write numbers of kind "train" or "validation"."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"kind": kind, "step": step} | numbers) + "\n")
+        append_text(self.path, json.dumps({"kind": kind, "step": step} | numbers) + "\n")
         self.say(f"{kind:<10} step {step:>7} " + " ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
         if self.writer is not None:
             for name, value in numbers.items():
@@ -145,7 +145,7 @@ def run(
     first = world.rank == 0
     log = Log(folder, say, tensorboard) if first else None
     if first:
-        (folder / "settings.json").write_text(settings.to_json())
+        write_text(folder / "settings.json", settings.to_json())
 
     def keep() -> None:
         save_state(folder, trainer.state() | {"best": best}, piece_bytes)

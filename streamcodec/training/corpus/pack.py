@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import soundfile
 
 from streamcodec.errors import CorpusError
+from streamcodec.files import atomic_output, write_text
 from streamcodec.training.corpus.catalogue import CATEGORIES
 from streamcodec.training.corpus.index import index_text, read_json
 from streamcodec.training.corpus.prepare import RATE_HZ
@@ -68,17 +68,17 @@ def pack(
     }
     (out / "shards").mkdir(parents=True, exist_ok=True)
     for name in sorted(names):
-        beside = out / "shards" / f"{name}.part"
+        place = out / "shards" / name
         try:
             if kbps and name in training:
-                write_opus(beside, soundfile.read(corpus / "shards" / name, dtype="float32")[0], kbps)
-                index["shards"][name]["bytes"] = beside.stat().st_size
+                write_opus(place, soundfile.read(corpus / "shards" / name, dtype="float32")[0], kbps)
+                index["shards"][name]["bytes"] = place.stat().st_size
             else:
-                shutil.copyfile(corpus / "shards" / name, beside)
+                with (corpus / "shards" / name).open("rb") as source, atomic_output(place) as file:
+                    shutil.copyfileobj(source, file)
         except (OSError, soundfile.LibsndfileError) as error:
             raise CorpusError(f"shard {name} cannot be copied: {error}") from None
-        os.replace(beside, out / "shards" / name)
-    (out / "index.json").write_text(index_text(packed), encoding="utf-8")
+    write_text(out / "index.json", index_text(packed))
     return packed
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from streamcodec.files import write_bytes
 from streamcodec.training.corpus.index import Item, ShardRecord
 from streamcodec.training.corpus.prepare import RATE_HZ
 
@@ -33,11 +34,10 @@ def compression_level(bitrate_kbps: float) -> float:
 
 
 def write_opus(path: Path, samples: Float32, bitrate_kbps: float) -> None:
-    """Write mono samples [T] at 24 kHz as Ogg Opus, beside `path` first, then renamed."""
-    beside = path.with_name(path.name + ".part")
-    level = compression_level(bitrate_kbps)
-    soundfile.write(beside, samples, RATE_HZ, format="OGG", subtype="OPUS", compression_level=level)
-    os.replace(beside, path)
+    """Write mono samples [T] at 24 kHz as Ogg Opus, whole or not at all."""
+    level, coded = compression_level(bitrate_kbps), io.BytesIO()
+    soundfile.write(coded, samples, RATE_HZ, format="OGG", subtype="OPUS", compression_level=level)
+    write_bytes(path, coded.getbuffer())
 
 
 class ShardWriter:
