@@ -34,13 +34,16 @@ def printable(text: object) -> str:
     >>> printable("a\nb\x1b[31m 会議.wav")
     'a\\nb\\x1b[31m 会議.wav'
     """
-    plain = os.fsencode(str(text)).decode("utf-8", "backslashreplace")
     return "".join(
-        char.encode("unicode_escape").decode()
-        if unicodedata.category(char) in _ESCAPED or _TURNS_TEXT.match(char)
-        else char
-        for char in plain
+        _escaped(char) if unicodedata.category(char) in _ESCAPED or _TURNS_TEXT.match(char) else char
+        for char in str(text)
     )
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as the file system's names bring it
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()
 
 
 def descriptor(path: str | os.PathLike[str]) -> int | None:

@@ -14,8 +14,9 @@ from test_corpus_build import build, make_deb, needs_dpkg
 
 from streamcodec.cli.corpus import command
 from streamcodec.errors import CorpusError, FolderInUseError
+from streamcodec.files import printable
 from streamcodec.locks import LOCK, folder_in_use
-from streamcodec.training.corpus.archive import deb_members, folder_members, shown
+from streamcodec.training.corpus.archive import deb_members, folder_members
 from streamcodec.training.corpus.build import build_package, prepare_out
 from streamcodec.training.corpus.catalogue import Package, Rule
 from streamcodec.training.corpus.index import write_index
@@ -122,9 +123,9 @@ def test_names_in_any_encoding_are_built_and_can_be_printed(tmp_path):
     assert {path for path, _ in deb_members(deb, lambda _path: True)} >= set(paths) - {"a\\nb.wav"}
 
 
-def test_shown_names_lose_nothing_that_can_be_printed():
-    assert shown("Ünï 音/x\u3000y.wav") == "Ünï 音/x\u3000y.wav"
-    assert shown("\ud800\udcff\x00\x7f\u202e") == "\\ud800\\xff\\x00\\x7f\\u202e"
+def test_printable_names_lose_nothing_that_can_be_printed():
+    assert printable("Ünï 音/x\u3000y.wav") == "Ünï 音/x\u3000y.wav"
+    assert printable("\ud800\udcff\x00\x7f\u202e") == "\\ud800\\xff\\x00\\x7f\\u202e"
 
 
 @pytest.mark.parametrize("below", ["", "wavs", "a/b"])

@@ -1,7 +1,7 @@
 """Read the files in a Debian package, in zip archives and sound banks inside it, and in a folder.
 
-One bad file costs only itself: what cannot be read is yielded with no bytes.  Names are made printable (`shown`), since
-a package or a folder may hold names in any encoding.
+One bad file costs only itself: what cannot be read is yielded with no bytes.  Names are made printable, since a
+package or a folder may hold names in any encoding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import struct
 import subprocess
 import tarfile
 import tempfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from streamcodec.errors import CorpusError
+from streamcodec.files import printable
 
 MAX_MEMBER_BYTES = 1 << 30
 """A larger sound file is not read into memory."""
@@ -73,7 +73,7 @@ def deb_members(deb: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
 
 
 def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    path = shown(member.name.removeprefix("./"))
+    path = printable(member.name.removeprefix("./"))
     suffix = Path(path).suffix.lower()
     stream = tar.extractfile(member)
     assert stream is not None
@@ -99,7 +99,7 @@ def _zip_members(path: str, stream: IO[bytes], wanted: Wanted) -> Iterator[tuple
             return
         with archive:
             for info in archive.infolist():
-                name = f"{path}!/{shown(info.filename)}"
+                name = f"{path}!/{printable(info.filename)}"
                 if not info.is_dir() and wanted(name):
                     yield name, _zip_member(archive, info)
 
@@ -111,21 +111,6 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return archive.read(info)
     except _BAD_ZIP:
         return b""
-
-
-def shown(name: str) -> str:
-    r"""`name` with every character that is not printable as an escape, so that it can be written and printed.
-
-    >>> print(shown("caf\udce9/a\n.wav"))
-    caf\xe9/a\n.wav
-    """
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in name)
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that was no UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 def riff_chunks(bank: bytes) -> Iterator[tuple[int, bytes]]:
@@ -147,7 +132,7 @@ def folder_members(folder: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     Pipes and devices are never opened, but yielded as no bytes.
     """
     for file in sorted(folder.rglob("*")):
-        path = shown(file.relative_to(folder).as_posix())
+        path = printable(file.relative_to(folder).as_posix())
         try:
             if not file.is_dir() and wanted(path):
                 is_read = file.is_file() and file.stat().st_size <= MAX_MEMBER_BYTES
