@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamcodec.bitstream import pack_codes, unpack_codes
+from streamcodec.bitstream import make_packet, read_packet
 from streamcodec.checkpoint import Checkpoint, load_checkpoint
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Engine, Float32, Int16, fade
 from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.engine.select import create_batch, create_engine
+from streamcodec.engine.stream import LiveStream, alone
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 
 if TYPE_CHECKING:
@@ -170,43 +171,8 @@ def checked_samples(samples: Float32, length: int | None) -> Float32:
     return np.clip(samples, -1, 1) if peak > 1 else samples
 
 
-class _Stream:
-    """State as one flat float32 vector: the engine's, then a few values of our own."""
-
-    def __init__(self, engine_state: Float32, own_values: int) -> None:
-        self._engine_values = engine_state.shape[1]
-        self._vector = np.zeros(self._engine_values + own_values, np.float32)
-
-    @property
-    def state(self) -> Float32:
-        """Everything the stream remembers, float32 of fixed size; `copy()` it to keep it, assign to restore it."""
-        return self._vector
-
-    @state.setter
-    def state(self, value: Float32) -> None:
-        value = np.asarray(value)
-        if value.shape != self._vector.shape or value.dtype != np.float32:
-            raise AudioError(
-                f"state is {value.dtype} {value.shape}; this stream's is float32 {self._vector.shape}: "
-                "restore only what the same kind of stream of the same model gave"
-            )
-        self._vector[:] = value
-
-    def reset(self) -> None:
-        """Forget everything, as if just started."""
-        self._vector[:] = 0
-
-    @property
-    def _engine_state(self) -> Float32:
-        return self._vector[: self._engine_values].reshape(1, -1)
-
-    @property
-    def _own(self) -> Float32:
-        return self._vector[self._engine_values :]
-
-
-class Encoder(_Stream):
-    """One live stream of packets.
+class Encoder(LiveStream):
+    """One live stream of packets, for one thread at a time.
 
     Samples that do not fill a frame yet wait in the state.
     """
@@ -227,25 +193,50 @@ class Encoder(_Stream):
         self._codes = np.empty((1, self._n_codebooks), np.int16)
 
     def encode(self, frame: Float32) -> bytes:
-        """Code one frame, float32 [frame_samples] in [-1, 1], into ceil(10 * K / 8) bytes.
+        """Code one frame, float32 [frame_samples] in [-1, 1], into `config.packet_bytes(K)` bytes.
 
         Raises
         ------
         AudioError
             The frame is of a wrong type or length, not finite, or samples of an earlier `push` still wait.
+        BusyError
+            Another thread uses the stream.
         """
-        frame = checked_samples(frame, self.codec.frame_samples)
-        if self.pending_samples:
-            raise AudioError(f"{self.pending_samples} pushed samples still wait; go on with push(), or flush() first")
-        return self._encode(frame)
+        if not self._busy.acquire(blocking=False):
+            raise self._in_use()
+        try:
+            frame = checked_samples(frame, self.codec.frame_samples)
+            if fill := self.pending_samples:
+                raise AudioError(f"{fill} pushed samples still wait; go on with push(), or flush() first")
+            return self._encode(frame)
+        finally:
+            self._busy.release()
 
     @property
     def pending_samples(self) -> int:
-        """Samples that wait for their frame to fill."""
-        return int(self._own[-1])
+        """Samples that wait for their frame to fill.
 
+        Raises
+        ------
+        AudioError
+            The state was written to, and their number is impossible.
+        """
+        count, most = self._own[-1], self.codec.frame_samples - 1
+        if not 0 <= count <= most or count % 1:
+            raise self._no_state(f"holds {count:g} waiting samples; a whole number from 0 to {most} can wait")
+        return int(count)
+
+    @alone
     def push(self, samples: Float32) -> list[bytes]:
-        """Take any number of samples, float32 [T]; return the packets of the frames that they complete."""
+        """Take any number of samples, float32 [T]; return the packets of the frames that they complete.
+
+        Raises
+        ------
+        AudioError
+            The samples are of a wrong type or not finite.
+        BusyError
+            Another thread uses the stream.
+        """
         samples = checked_samples(samples, None)
         waiting, packets = self._own[:-1], []
         while len(samples):
@@ -259,18 +250,27 @@ class Encoder(_Stream):
                 packets.append(self._encode(waiting))
         return packets
 
+    @alone
     def flush(self) -> list[bytes]:
         """Fill the frame that has begun with silence and return its packet, if there is one."""
         fill = self.pending_samples
         return self.push(np.zeros(self.codec.frame_samples - fill, np.float32)) if fill else []
 
     def _encode(self, frame: Float32) -> bytes:
-        self.codec.engine.encode_step(frame.reshape(1, -1), self._engine_state, self._codes)
-        return pack_codes(self._codes[0], self.codec.config.bits_per_code)
+        codes = self._codes  # another thread may set the bitrate
+        self.codec.engine.encode_step(frame.reshape(1, -1), self._engine_state, codes)
+        return make_packet(codes[0], self.codec.config.bits_per_code)
+
+    def _problem(self, own: Float32) -> str | None:
+        count, most = own[-1], self.codec.frame_samples - 1
+        if not 0 <= count <= most or count % 1:
+            return f"holds {count:g} waiting samples; a whole number from 0 to {most} can wait"
+        peak = np.abs(own[:-1]).max()
+        return f"holds a waiting sample of {peak:g}; samples go from -1 to 1" if peak > 1 else None
 
 
-class Decoder(_Stream):
-    """One live stream of audio.
+class Decoder(LiveStream):
+    """One live stream of audio, for one thread at a time.
 
     A lost packet is concealed by the network, which was trained with lost frames; the level is held for
     4 frames (53 ms) of loss, fades out over the next 8, and comes back within one frame.
@@ -287,12 +287,24 @@ class Decoder(_Stream):
         ------
         BitstreamError
             Not a packet of this model: its length or a field is wrong; the stream's state is untouched.
+        AudioError
+            The state was written to, and makes sound that is not finite.
+        BusyError
+            Another thread uses the stream.
         """
+        if not self._busy.acquire(blocking=False):
+            raise self._in_use()
+        try:
+            return self._decode(packet)
+        finally:
+            self._busy.release()
+
+    def _decode(self, packet: bytes | None) -> Float32:
         config = self.codec.config
         if packet is None:
             codes = np.empty((1, 0), np.int16)
         else:
-            codes = unpack_codes(packet, config.bits_per_code).reshape(1, -1)
+            codes = read_packet(packet, config.bits_per_code).reshape(1, -1)
             if codes.shape[1] > config.n_codebooks:
                 raise BitstreamError(
                     f"a packet of {len(packet)} bytes has {codes.shape[1]} codes; "
@@ -300,11 +312,18 @@ class Decoder(_Stream):
                 )
         frame = np.empty((1, config.hop_samples), np.float32)
         self.codec.engine.decode_step(codes, self._engine_state, frame)
+        if not np.isfinite(np.dot(frame[0], frame[0])):
+            raise self._no_state("makes sound that is not finite")
         return self._faded(frame[0], lost=packet is None)
+
+    def _problem(self, own: Float32) -> str | None:
+        return fade.problem(own)
 
     def _faded(self, frame: Float32, lost: bool) -> Float32:
         """Scale by a gain that follows how many frames were lost in a row."""
         (before,), (after,) = fade.gains(np.array([lost]), self._own.reshape(1, -1))
+        if not (0 <= before <= 1 and 0 <= after <= 1):
+            raise self._no_state(f"holds a gain of {before:g}")
         if before == after == 1:
             return frame
         return frame * np.linspace(before, after, len(frame), dtype=np.float32)

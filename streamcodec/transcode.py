@@ -14,12 +14,14 @@ from streamcodec.audio.resample import StreamingResampler
 from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32, Int16
-from streamcodec.engine.clips import decode_frames, encode_frames
+from streamcodec.engine.clips import BLOCK_FRAMES, decode_frames, encode_frames
 from streamcodec.errors import AudioError
 from streamcodec.files import atomic_output
 
 MAX_CHANNELS = 8
 _BLOCK_SAMPLES = 1 << 16
+_PIECE_VALUES = 1 << 18
+"""Samples, all channels counted, that are decoded or resampled at once."""
 
 Progress = Callable[[int], None]
 """Called with the number of samples (per channel) done since the last call."""
@@ -169,15 +171,18 @@ def decode_file(
     """Decode a `.scx` file.
 
     Not strict: damaged blocks are concealed, and a file that was cut is decoded up to the cut; the report says so.
+    Sound is made in pieces, whose size depends neither on the file's blocks nor on its rate.
 
     Raises
     ------
     BitstreamError
-        The file is not one of this model's; when strict, it is damaged or cut.
+        The file is not one of this model's, or its header contradicts the model, in which case nothing was decoded;
+        when strict, it is damaged or cut.
     """
     with source.open("rb") as file:
         reader = ScxReader(file, model_id=codec.model_id, strict=strict, on_corrupt="raise" if strict else "conceal")
-        header = reader.header
+        header, config = reader.header, codec.config
+        header.check_model(config.sample_rate_hz, config.hop_samples, config.bits_per_code, config.n_codebooks)
         resampler = StreamingResampler(header.codec_rate_hz, header.sample_rate_hz, header.channels)
         with AudioWriter(target, header.sample_rate_hz, header.channels) as writer:
             for samples in _decoded(codec, reader):
@@ -198,13 +203,21 @@ def decode_file(
 
 
 def _decoded(codec: Codec, reader: ScxReader) -> Iterator[Float32]:
-    """Audio [T, channels] of each block at the codec's rate."""
-    channels = reader.header.channels
+    """Audio at the codec's rate in pieces [T, channels], which are short where the file's own rate is high."""
+    header = reader.header
+    channels, hop = header.channels, codec.frame_samples
     state = codec.engine.decoder_state(channels)
+    n_frames = min(max(1, _PIECE_VALUES // (channels * hop)), BLOCK_FRAMES)
+    ratio = max(1, header.sample_rate_hz / header.codec_rate_hz)
+    n_samples = max(1, int(_PIECE_VALUES / (channels * ratio)))
     for block in reader:
-        frames = np.empty((block.shape[2], channels, codec.frame_samples), np.float32)
-        decode_frames(codec.engine, np.ascontiguousarray(block.transpose(2, 0, 1)), state, frames)
-        yield np.ascontiguousarray(frames.transpose(0, 2, 1)).reshape(-1, channels)
+        for start in range(0, block.shape[2], n_frames):
+            codes = np.ascontiguousarray(block[:, :, start : start + n_frames].transpose(2, 0, 1))
+            frames = np.empty((len(codes), channels, hop), np.float32)
+            decode_frames(codec.engine, codes, state, frames)
+            samples = np.ascontiguousarray(frames.transpose(0, 2, 1)).reshape(-1, channels)
+            for at in range(0, len(samples), n_samples):
+                yield samples[at : at + n_samples]
 
 
 def _trimmed(samples: Float32, total: int | None, written: int) -> Float32:

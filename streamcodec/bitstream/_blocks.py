@@ -13,6 +13,7 @@ _HEAD = struct.Struct(">HH")
 _CRC = struct.Struct(">I")
 _LENGTH = struct.Struct(">Q")
 _INDEX = struct.Struct(">I")
+_PIECE_CODES = 1 << 16
 BLOCK_HEAD_BYTES = _HEAD.size
 BLOCK_CRC_BYTES = _CRC.size
 END_BYTES = _HEAD.size + _LENGTH.size + _CRC.size
@@ -56,14 +57,25 @@ def pack_block(codes: NDArray[np.integer[Any]], bits_per_code: int) -> bytes:
 def unpack_block(
     payload: bytes, channels: int, n_codebooks: int, n_frames: int, bits_per_code: int
 ) -> NDArray[np.int16]:
-    """Codes int16 [channels, K, n_frames] of a payload, which may be longer than that."""
-    count = n_frames * channels * n_codebooks
-    bits = np.unpackbits(np.frombuffer(payload, np.uint8), count=count * bits_per_code).reshape(count, bits_per_code)
-    codes = np.zeros(count, np.int16)
-    for j in range(bits_per_code):
-        codes <<= 1
-        codes |= bits[:, j]
-    return np.ascontiguousarray(codes.reshape(n_frames, channels, n_codebooks).transpose(1, 2, 0))
+    """Codes int16 [channels, K, n_frames] of a payload, which may be longer than that.
+
+    In pieces: bits take sixteen times the room of the bytes that they come from.
+    """
+    per_frame = channels * n_codebooks
+    codes = np.empty((channels, n_codebooks, n_frames), np.int16)
+    data = np.frombuffer(payload, np.uint8)
+    piece = 8 * max(1, _PIECE_CODES // (8 * per_frame))  # frames that begin at a byte
+    for start in range(0, n_frames, piece):
+        frames = min(piece, n_frames - start)
+        count = frames * per_frame
+        first = start * per_frame * bits_per_code // 8
+        bits = np.unpackbits(data[first:], count=count * bits_per_code).reshape(count, bits_per_code)
+        values = np.zeros(count, np.int16)
+        for j in range(bits_per_code):
+            values <<= 1
+            values |= bits[:, j]
+        codes[:, :, start : start + frames] = values.reshape(frames, channels, n_codebooks).transpose(1, 2, 0)
+    return codes
 
 
 def padding_is_zero(payload: bytes, n_bits: int) -> bool:

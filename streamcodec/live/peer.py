@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from streamcodec.audio.ring import Ring
 from streamcodec.audio.timeline import Timeline
-from streamcodec.bitstream import pack_codes, unpack_codes
+from streamcodec.bitstream import make_packet, read_packet
 from streamcodec.codec import Codec
 from streamcodec.engine import Int16
 from streamcodec.errors import BitstreamError, WrongModel
@@ -179,19 +179,19 @@ class CallPeer:
 
     def _send_media(self, sequence: int, packet: bytes, captured_s: float) -> None:
         config, rate = self.codec.config, self.rate
-        n_codebooks = 8 * len(packet) // config.bits_per_code
+        sent = read_packet(packet, config.bits_per_code)
         count = rate.copy_codebooks
         copies = tuple(
-            pack_codes(codes[:count], config.bits_per_code)
+            make_packet(codes[:count], config.bits_per_code)
             for codes in list(self._codes)[: rate.n_copies]
             if len(codes) >= count
         )
-        payload = Media(packet, n_codebooks, copies, count if copies else 0, self._meter.loss).pack()
+        payload = Media(packet, len(sent), copies, count if copies else 0, self._meter.loss).pack()
         self.payload_bytes += len(payload)
         number = self._number
         header = RtpHeader(MEDIA_TYPE, number, self._timestamp, self._ssrc, marker=self.sender.sequence == 0).pack()
         self._send(header + (self._sealer.seal(number, header, payload) if self._sealer else payload), self.address)
-        self._codes.appendleft(unpack_codes(packet, config.bits_per_code))
+        self._codes.appendleft(sent)
         self._number += 1
         self._timestamp += self.codec.frame_samples
         self.sender.encoder.bitrate_bps = rate.bitrate_bps
