@@ -323,7 +323,7 @@ class Decoder(LiveStream):
         """Scale by a gain that follows how many frames were lost in a row."""
         (before,), (after,) = fade.gains(np.array([lost]), self._own.reshape(1, -1))
         if not (0 <= before <= 1 and 0 <= after <= 1):
-            raise self._no_state(f"holds a gain of {before:g}")
+            raise self._no_state(f"fades from {before:g} to {after:g}; gains are from 0 to 1")
         if before == after == 1:
             return frame
         return frame * np.linspace(before, after, len(frame), dtype=np.float32)

@@ -55,7 +55,7 @@ class CpuEngine:
                 found = f"has shape {weights[key].shape}" if key in weights else "is missing"
                 raise CheckpointError(f"array {key} {found}; {config.name} needs shape {shape}")
         given = {key: np.ascontiguousarray(weights[key], np.float32) for key in array_shapes(config)}
-        self._given = given, half_weights
+        self._given = {key: weights[key] for key in given}, half_weights
         self._encoder = compile_encoder(config, given, half_weights)
         self._decoder = compile_decoder(config, given, half_weights)
         self._local = threading.local()

@@ -28,7 +28,7 @@ def check_sound(engine: Engine, arrays: Mapping[str, Float32]) -> None:
         engine.encode_step(given, encoder, codes)
     books = [arrays[f"quantizer.{k}.codebook"] for k in range(config.n_codebooks)]
     loudest = np.array([[np.abs(book).max(1).argmax() for book in books]], np.int16)
-    fits = 0 <= codes.min() and codes.max() < config.codebook_size
+    fits = codes.min() >= 0 and codes.max() < config.codebook_size
     for given in (loudest, codes if fits else loudest, codes[:, :0]):
         engine.decode_step(given, decoder, frames)
         fits &= bool(np.isfinite(frames).all())

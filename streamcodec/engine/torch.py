@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16
 from streamcodec.errors import BackendError
 from streamcodec.nn.model import CodecModel
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of torch's threads and would wait for them for ever
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class TorchEngine:
