@@ -11,9 +11,10 @@ from streamcodec.bitstream import make_packet, read_packet
 from streamcodec.checkpoint import Checkpoint, load_checkpoint
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Engine, Float32, Int16, fade
+from streamcodec.engine.alone import alone
 from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.engine.select import create_batch, create_engine
-from streamcodec.engine.stream import LiveStream, alone
+from streamcodec.engine.stream import LiveStream
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 
 if TYPE_CHECKING:

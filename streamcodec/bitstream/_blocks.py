@@ -36,13 +36,13 @@ def parse_head(index: int, head: bytes) -> int | None:
     return n_frames if head == _head(index, n_frames) else None
 
 
-def parse_body(index: int, head: bytes, body: bytes) -> bytes | None:
-    """Payload of block `index` given all that follows its head; None where the CRC does not hold."""
-    payload = body[: -_CRC.size]
+def parse_body(index: int, head: bytes, body: bytes) -> memoryview | None:
+    """Payload of block `index`, a view of all that follows its head, or None where the CRC does not hold."""
+    payload = memoryview(body)[: -_CRC.size]
     return payload if body[-_CRC.size :] == _CRC.pack(_crc(index, head, payload)) else None
 
 
-def parse_length(payload: bytes) -> int:
+def parse_length(payload: memoryview) -> int:
     """Samples that an end marker states."""
     (n_samples,) = _LENGTH.unpack(payload)
     return int(n_samples)
@@ -55,7 +55,7 @@ def pack_block(codes: NDArray[np.integer[Any]], bits_per_code: int) -> bytes:
 
 
 def unpack_block(
-    payload: bytes, channels: int, n_codebooks: int, n_frames: int, bits_per_code: int
+    payload: bytes | memoryview, channels: int, n_codebooks: int, n_frames: int, bits_per_code: int
 ) -> NDArray[np.int16]:
     """Codes int16 [channels, K, n_frames] of a payload, which may be longer than that.
 
@@ -78,13 +78,13 @@ def unpack_block(
     return codes
 
 
-def padding_is_zero(payload: bytes, n_bits: int) -> bool:
+def padding_is_zero(payload: memoryview, n_bits: int) -> bool:
     """Whether the bits of the last byte that carry no code are zero."""
     n_padding = 8 * len(payload) - n_bits
     return payload[-1] & ((1 << n_padding) - 1) == 0
 
 
-def _crc(index: int, *parts: bytes) -> int:
+def _crc(index: int, *parts: bytes | memoryview) -> int:
     """CRC-32 over the index as uint32, then the parts: a block that moved fails its check."""
     crc = zlib.crc32(_INDEX.pack(index & 0xFFFFFFFF))
     for part in parts:

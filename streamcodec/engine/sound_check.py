@@ -29,8 +29,8 @@ def check_sound(engine: Engine, arrays: Mapping[str, Float32]) -> None:
     books = [arrays[f"quantizer.{k}.codebook"] for k in range(config.n_codebooks)]
     loudest = np.array([[np.abs(book).max(1).argmax() for book in books]], np.int16)
     fits = codes.min() >= 0 and codes.max() < config.codebook_size
-    for given in (loudest, codes if fits else loudest, codes[:, :0]):
-        engine.decode_step(given, decoder, frames)
+    for received in (loudest, codes if fits else loudest, codes[:, :0]):
+        engine.decode_step(received, decoder, frames)
         fits &= bool(np.isfinite(frames).all())
     peak = np.abs(np.concatenate([encoder, decoder], axis=1)).max(initial=0)
     if not (fits and peak <= LARGEST):  # also where the peak is no number
