@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,7 +204,7 @@ class Encoder(LiveStream):
         BusyError
             Another thread uses the stream.
         """
-        if not self._busy.acquire(blocking=False):
+        if not self._busy.acquire(False):
             raise self._in_use()
         try:
             frame = checked_samples(frame, self.codec.frame_samples)
@@ -222,9 +223,10 @@ class Encoder(LiveStream):
         AudioError
             The state was written to, and their number is impossible.
         """
-        count, most = self._own[-1], self.codec.frame_samples - 1
-        if not 0 <= count <= most or count % 1:
-            raise self._no_state(f"holds {count:g} waiting samples; a whole number from 0 to {most} can wait")
+        own = self._own
+        count = float(own[-1])
+        if count and (problem := self._impossible(count, len(own) - 2)):
+            raise self._no_state(problem)
         return int(count)
 
     @alone
@@ -263,11 +265,16 @@ class Encoder(LiveStream):
         return make_packet(codes[0], self.codec.config.bits_per_code)
 
     def _problem(self, own: Float32) -> str | None:
-        count, most = own[-1], self.codec.frame_samples - 1
-        if not 0 <= count <= most or count % 1:
-            return f"holds {count:g} waiting samples; a whole number from 0 to {most} can wait"
         peak = np.abs(own[:-1]).max()
-        return f"holds a waiting sample of {peak:g}; samples go from -1 to 1" if peak > 1 else None
+        if peak > 1:
+            return f"holds a waiting sample of {peak:g}; samples go from -1 to 1"
+        return self._impossible(float(own[-1]), len(own) - 2)
+
+    @staticmethod
+    def _impossible(count: float, most: int) -> str | None:
+        if 0 <= count <= most and count == int(count):
+            return None
+        return f"holds {count:g} waiting samples; a whole number from 0 to {most} can wait"
 
 
 class Decoder(LiveStream):
@@ -293,7 +300,7 @@ class Decoder(LiveStream):
         BusyError
             Another thread uses the stream.
         """
-        if not self._busy.acquire(blocking=False):
+        if not self._busy.acquire(False):
             raise self._in_use()
         try:
             return self._decode(packet)
@@ -313,18 +320,22 @@ class Decoder(LiveStream):
                 )
         frame = np.empty((1, config.hop_samples), np.float32)
         self.codec.engine.decode_step(codes, self._engine_state, frame)
-        if not np.isfinite(np.dot(frame[0], frame[0])):
+        sound = frame[0]
+        if not isfinite(sound.dot(sound)):
             raise self._no_state("makes sound that is not finite")
-        return self._faded(frame[0], lost=packet is None)
+        return self._faded(sound, lost=packet is None)
 
     def _problem(self, own: Float32) -> str | None:
         return fade.problem(own)
 
     def _faded(self, frame: Float32, lost: bool) -> Float32:
         """Scale by a gain that follows how many frames were lost in a row."""
-        (before,), (after,) = fade.gains(np.array([lost]), self._own.reshape(1, -1))
-        if not (0 <= before <= 1 and 0 <= after <= 1):
-            raise self._no_state(f"fades from {before:g} to {after:g}; gains are from 0 to 1")
+        own = self._own
+        if not lost and own[0] == own[1] == 0:
+            return frame
+        (before,), (after,) = fade.gains(np.array([lost]), own.reshape(1, -1))
         if before == after == 1:
             return frame
+        if not (0 <= before <= 1 and 0 <= after <= 1):
+            raise self._no_state(f"fades from {before:g} to {after:g}; gains are from 0 to 1")
         return frame * np.linspace(before, after, len(frame), dtype=np.float32)

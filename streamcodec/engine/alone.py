@@ -41,7 +41,7 @@ def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S,
 
     @functools.wraps(method)
     def guarded(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> Any:
-        if not self._busy.acquire(blocking=False):
+        if not self._busy.acquire(False):
             raise self._in_use()
         try:
             return method(self, *args, **kwargs)
