@@ -185,7 +185,7 @@ def decode_file(
         header.check_model(config.sample_rate_hz, config.hop_samples, config.bits_per_code, config.n_codebooks)
         resampler = StreamingResampler(header.codec_rate_hz, header.sample_rate_hz, header.channels)
         with AudioWriter(target, header.sample_rate_hz, header.channels) as writer:
-            for samples in _decoded(codec, reader):
+            for samples in _decoded(codec, reader, header.sample_rate_hz):
                 writer.write(_trimmed(resampler.process(samples), header.n_samples, writer.n_samples))
                 if progress is not None:
                     progress(len(samples) * header.sample_rate_hz // header.codec_rate_hz)
@@ -202,13 +202,12 @@ def decode_file(
     )
 
 
-def _decoded(codec: Codec, reader: ScxReader) -> Iterator[Float32]:
-    """Audio at the codec's rate in pieces [T, channels], which are short where the file's own rate is high."""
-    header = reader.header
-    channels, hop = header.channels, codec.frame_samples
+def _decoded(codec: Codec, reader: ScxReader, out_hz: int) -> Iterator[Float32]:
+    """Audio at the codec's rate in pieces [T, channels], short ones where they become long at `out_hz`."""
+    channels, hop = reader.header.channels, codec.frame_samples
     state = codec.engine.decoder_state(channels)
     n_frames = min(max(1, _PIECE_VALUES // (channels * hop)), BLOCK_FRAMES)
-    ratio = max(1, header.sample_rate_hz / header.codec_rate_hz)
+    ratio = max(1, out_hz / codec.sample_rate_hz)
     n_samples = max(1, int(_PIECE_VALUES / (channels * ratio)))
     for block in reader:
         for start in range(0, block.shape[2], n_frames):
