@@ -248,6 +248,20 @@ def test_weights_whose_products_overflow_are_refused_when_an_engine_gets_them(
 
 
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("direction", ["encoder", "decoder"])
+def test_taps_that_reach_far_back_are_tried_as_well(tmp_path: Path, backend: str, direction: str) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch", reason="the torch engine needs torch")
+    weights = random_weights(SMALL)
+    oldest = [name for name in weights if name.startswith(direction) and name.endswith(".1.weight")]
+    for name in oldest:  # the oldest taps of the dilated convolutions: with silence before, they multiply zeros
+        weights[name][0] = 9e8
+    checkpoint = load_checkpoint(rewritten(tmp_path / "x.safetensors", weights))
+    with pytest.raises(CheckpointError, match=rf"most extreme array is {direction}\.\d+\.1\.weight, up to 9e\+08"):
+        create_engine(checkpoint, backend)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
 def test_vector_that_no_sound_chooses_is_tried_as_well(tmp_path: Path, backend: str) -> None:
     if backend == "torch":
         pytest.importorskip("torch", reason="the torch engine needs torch")

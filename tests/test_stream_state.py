@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -284,3 +287,38 @@ def test_batch_is_for_one_thread_and_says_that_it_cannot_be_copied(codec: Codec,
         thread.join(60)
     assert batch.joined.tolist() == [True, False]
     assert len(batch.packet(slot)) == codec.config.packet_bytes(codec.config.n_codebooks)
+
+
+FORK = """
+import os, sys
+import numpy as np
+from small_models import small_checkpoint
+from streamcodec import Codec
+small_checkpoint(sys.argv[1])
+codec = Codec.load(sys.argv[1])
+batch = codec.batch(40, device="cpu", bitrate_bps=codec.config.max_bitrate_bps)
+slots = [batch.join() for _ in range(40)]
+frames = np.random.default_rng(0).uniform(-1, 1, (40, codec.frame_samples)).astype(np.float32)
+batch.step(frames)  # torch's threads begin
+child = os.fork()
+batch.step(frames)
+os.write(1, (b"".join(map(batch.packet, slots)).hex() + "\\n").encode())
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_batch_goes_on_in_a_forked_process(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="batches need torch")
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, str(tmp_path / "small.safetensors")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (np.frombuffer(bytes.fromhex(line), np.uint8) for line in done.stdout.split())
+    assert np.mean(ours == theirs) > 0.9  # sums on one thread may be rounded otherwise

@@ -12,7 +12,9 @@ from streamcodec.errors import CheckpointError
 
 
 def check_sound(engine: Engine, arrays: Mapping[str, Float32]) -> None:
-    """Run a few frames of noise, of silence and of the codebooks' largest vectors.
+    """Run a few frames of noise, of silence and of the codebooks' largest vectors, on a past of noise.
+
+    With that past, every tap of every kernel takes part at once.
 
     Raises
     ------
@@ -23,7 +25,10 @@ def check_sound(engine: Engine, arrays: Mapping[str, Float32]) -> None:
     frames = np.zeros((1, config.hop_samples), np.float32)
     codes = np.zeros((1, config.n_codebooks), np.int16)
     encoder, decoder = engine.encoder_state(), engine.decoder_state()
-    noise = np.random.default_rng(0).uniform(-1, 1, frames.shape).astype(np.float32)
+    random = np.random.default_rng(0)
+    for state in (encoder, decoder):
+        state[:] = random.uniform(-1, 1, state.shape)
+    noise = random.uniform(-1, 1, frames.shape).astype(np.float32)
     for given in (noise, frames):
         engine.encode_step(given, encoder, codes)
     books = [arrays[f"quantizer.{k}.codebook"] for k in range(config.n_codebooks)]

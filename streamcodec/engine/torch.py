@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import streamcodec.engine.forked  # noqa: F401
 from streamcodec.checkpoint import Arrays
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16
 from streamcodec.errors import BackendError
 from streamcodec.nn.model import CodecModel
-
-if hasattr(os, "register_at_fork"):  # a forked process has none of torch's threads and would wait for them for ever
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class TorchEngine:

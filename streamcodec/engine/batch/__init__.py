@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import streamcodec.engine.forked  # noqa: F401
 from streamcodec.bitstream import make_packet, read_packet
 from streamcodec.checkpoint import Arrays
 from streamcodec.config import CodecConfig
