@@ -15,7 +15,7 @@ from streamcodec.engine import Engine, Float32, Int16, fade
 from streamcodec.engine.alone import alone
 from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.engine.select import create_batch, create_engine
-from streamcodec.engine.stream import LiveStream
+from streamcodec.engine.stream import LiveStream, checked_samples
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 
 if TYPE_CHECKING:
@@ -147,30 +147,6 @@ class Codec:
             raise CorruptStream(
                 f"a code lies outside 0 to {self.config.codebook_size - 1}: from {codes.min()} to {codes.max()}"
             )
-
-
-def checked_samples(samples: Float32, length: int | None) -> Float32:
-    """Refuse what is no mono float32 audio; samples beyond +-1 are clamped to +-1.
-
-    Raises
-    ------
-    AudioError
-        Wrong type, shape, dtype or length, or a value that is not finite.
-    """
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
-        kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise AudioError(f"samples are {kind}; give a float32 array in [-1, 1] (int16: divide by 32768)")
-    if samples.ndim != 1:
-        raise AudioError(f"samples have shape {samples.shape}; give one channel, [T], a stream for each")
-    if length is not None and len(samples) != length:
-        raise AudioError(f"a frame of {len(samples)} samples; give exactly {length}, or use push() for any length")
-    if length is None and not len(samples):
-        raise AudioError("no samples; give at least one")
-    peak = np.abs(samples).max()
-    if not np.isfinite(peak):
-        at = int(np.flatnonzero(~np.isfinite(samples))[0])
-        raise AudioError(f"sample {at} is {samples[at]}; only finite values can be coded")
-    return np.clip(samples, -1, 1) if peak > 1 else samples
 
 
 class Encoder(LiveStream):
