@@ -14,8 +14,10 @@ StreamcodecError
     BusyError               a stream is used by two threads at once
     SlotError               a slot of a batch is not there, or none is free
     DeviceError             an audio device cannot be used
+    CallError               a call that nobody took
     CorpusError             training data that cannot be made or read
     TokensError             shards of tokens that cannot be made or read
+    FolderInUseError        another run is working in the folder
     MissingExtraError       an optional dependency is not installed
 """
 
@@ -76,12 +78,20 @@ class DeviceError(StreamcodecError, RuntimeError):
     """An audio device cannot be used."""
 
 
+class CallError(StreamcodecError, RuntimeError):
+    """A call that nobody took."""
+
+
 class CorpusError(StreamcodecError, ValueError):
     """Training data that cannot be made or read."""
 
 
 class TokensError(StreamcodecError, ValueError):
     """Shards of tokens that cannot be made or read."""
+
+
+class FolderInUseError(StreamcodecError, RuntimeError):
+    """Another run is working in the folder."""
 
 
 class MissingExtraError(StreamcodecError, ImportError):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from small_models import SMALL, small_checkpoint
+from threadpoolctl import threadpool_info
 
 from streamcodec.bench import report
 from streamcodec.bench.contenders import our_contender
-from streamcodec.bench.gemm import product_rates, sgemm_gflop_per_s
+from streamcodec.bench.gemm import _numpy_kernel, product_rates, sgemm_rates
 from streamcodec.bench.startup import _first_packet_s
 from streamcodec.bench.timing import check, time_in_turns
 from streamcodec.cli import main
@@ -20,6 +21,16 @@ from streamcodec.config import PRESETS
 from streamcodec.errors import BackendError
 from streamcodec_kernels._cache import cache_folder
 
+SCIPYS, NUMPYS = (
+    {
+        "user_api": "blas",
+        "internal_api": "openblas",
+        "filepath": f"/site-packages/{package}.libs/libscipy_openblas.so",
+        "version": version,
+        "architecture": architecture,
+    }
+    for package, version, architecture in (("scipy", "0.3.30", "Haswell"), ("numpy", "0.3.31", "Prescott"))
+)
 WEIGHTS = report.half_weights(SMALL)
 
 
@@ -47,13 +58,15 @@ def test_the_report_has_every_number_and_the_plot_is_drawn(tmp_path) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     measured = report.measure_model(SMALL, WEIGHTS, 100, ["onnx"], ticks=3)
-    facts = json.loads(json.dumps(report.facts([measured], 50.0, None)))
+    facts = json.loads(json.dumps(report.facts([measured], {"numpy slow": 30.0, "streamcodec": 50.0}, None)))
     model = facts["models"][0]
     assert set(model["latency"]) == {"streamcodec cpu", "ONNX Runtime"}
     assert model["times_onnx"] > 0
     assert model["stream_bytes"] > 0
     assert model["capacity"][0]["streams"] >= 1
+    assert facts["sgemm_gflop_per_s"] == 50
     shown = report.text(facts)
+    assert "GFLOP/s: streamcodec 50, numpy slow 30" in shown
     assert "| small | streamcodec cpu | encode |" in shown
     assert "full-duplex streams" in shown
     report.plot([measured], tmp_path / "latency.png")
@@ -65,7 +78,30 @@ def test_matrix_products_alone_have_a_rate() -> None:
     for rate in (encode, decode):
         assert 0 < rate.time_ms < 100
         assert 0 < rate.gflop_per_s < 4000
-    assert sgemm_gflop_per_s(repeats=1) > 0
+
+
+def test_the_ceiling_is_the_best_product_and_says_whose() -> None:
+    rates = sgemm_rates(repeats=1)
+    assert set(rates) == {_numpy_kernel(threadpool_info()), "streamcodec"}
+    assert all(rate > 0 for rate in rates.values())
+
+
+@pytest.mark.parametrize(
+    ("pools", "name"),
+    [
+        ([], "numpy"),
+        ([{"user_api": "openmp", "internal_api": "openmp", "filepath": "libgomp.so", "version": None}], "numpy"),
+        (
+            [{"user_api": "blas", "internal_api": "mkl", "filepath": "libmkl_rt.so", "version": "2024"}],
+            "numpy mkl 2024",
+        ),
+        ([SCIPYS, NUMPYS], "numpy openblas 0.3.31 Prescott"),
+        ([SCIPYS], "numpy openblas 0.3.30 Haswell"),
+    ],
+    ids=["nothing is known", "no product library", "MKL", "two libraries", "one library of all"],
+)
+def test_numpys_kernel_is_named(pools, name) -> None:
+    assert _numpy_kernel(pools) == name
 
 
 def test_a_fresh_process_makes_a_packet() -> None:

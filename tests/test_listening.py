@@ -1,7 +1,9 @@
 """The listening test: stimuli, page, server, screening and analysis."""
 
+import errno
 import json
 import os
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -19,7 +21,8 @@ from streamcodec.errors import AudioError, ConfigError, DeviceError
 from streamcodec.evaluation.clips import Clip
 from streamcodec.evaluation.codecs import Spec
 from streamcodec.evaluation.codecs.coded import Coded
-from streamcodec.listening import prepare
+from streamcodec.listening import prepare, results
+from streamcodec.listening import server as server_module
 from streamcodec.listening.analyse import ratings_csv, ratings_plot, ratings_table, screen, summarise_ratings
 from streamcodec.listening.loudness import k_filters, loudness_lufs
 from streamcodec.listening.results import Key, Ratings, Stimulus, parse_ratings, read_key, read_results
@@ -179,6 +182,51 @@ def test_ratings_that_are_not_whole_are_refused(change):
             parse_ratings(text, key)
 
 
+@pytest.mark.parametrize(
+    "name", ["a\x00b", "a\tb", "\udcff", "a\x9bJ", "a\u2028b", "eve\u202egnp.exe", "\x7f", "a\r\nSet-Cookie: b"]
+)
+def test_a_name_that_steers_a_terminal_or_cannot_be_written_is_refused_in_printable_words(name):
+    key = Key("t", {"a": Stimulus("opus@6", "c", "speech")})
+    with pytest.raises(AudioError, match="printable characters") as refused:
+        parse_ratings(json.dumps({"test": "t", "listener": name, "scores": {"a": 50}}), key)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["Zoë Ångström", "田中\u3000太郎", "می\u200cخواهم", "O'Neil, J. <3", " ann "])
+def test_names_of_people_are_kept(name):
+    key = Key("t", {"a": Stimulus("opus@6", "c", "speech")})
+    text = json.dumps({"test": "t", "listener": name, "scores": {"a": 50}})
+    assert parse_ratings(text, key).listener == name.strip()
+
+
+def test_a_score_that_is_a_long_or_unwritable_text_is_named_in_short():
+    key = Key("t", {"a": Stimulus("opus@6", "c", "speech")})
+    for value in ("x" * 900_000, "\ud800", 10**300):
+        with pytest.raises(AudioError, match="must be a number from 0 to 100") as refused:
+            parse_ratings(json.dumps({"test": "t", "listener": "ann", "scores": {"a": value}}), key)
+        assert len(str(refused.value).encode()) < 200
+
+
+def test_ratings_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    key = Key("t", {"a": Stimulus("opus@6", "c", "speech")})
+    good = json.dumps({"test": "t", "listener": "ann", "scores": {"a": 50}})
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            results.store_ratings(tmp_path, good, key)
+    assert list((tmp_path / "results").iterdir()) == []
+    monkeypatch.setattr(results, "MOST_RESULTS", 2)
+    for _ in range(2):
+        results.store_ratings(tmp_path, good, key)
+    with pytest.raises(AudioError, match="2 listeners have rated already"):
+        results.store_ratings(tmp_path, good, key)
+    assert len(list((tmp_path / "results").iterdir())) == 2
+
+
 @pytest.fixture
 def served(quiet_codec, tmp_path):
     folder = tmp_path / "test"
@@ -218,6 +266,34 @@ def test_server_gives_the_page_and_nothing_else_and_keeps_whole_ratings(served):
     assert ([ratings.listener for ratings in listeners], notes) == (["ann"], [])
     with pytest.raises(DeviceError, match="choose another with --port"):
         make_server(folder, int(url.rpartition(":")[2]))
+
+
+def test_idle_connections_keep_no_listener_out(served, monkeypatch):
+    _, url = served
+    monkeypatch.setattr(server_module, "MOST_CONNECTIONS", 4)
+    before = threading.active_count()
+    host, port = url.removeprefix("http://").split(":")
+    idle = [socket.create_connection((host, int(port)), timeout=10) for _ in range(20)]
+    assert request(url + "/")[0] == 200
+    assert threading.active_count() - before <= 5
+    assert idle[0].recv(1) == b""  # the oldest was closed
+    for connection in idle:
+        connection.close()
+
+
+def test_a_length_that_is_no_number_and_a_full_disk_are_answered(served, monkeypatch):
+    folder, url = served
+    key = read_key(folder)
+    good = json.dumps({"test": key.test, "listener": "ann", "scores": dict.fromkeys(key.stimuli, 50)}).encode()
+    assert request(url + "/results", good, {"Content-Length": "\xb2"})[0] == 400
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(server_module, "store_ratings", full)
+    status, said = request(url + "/results", good)
+    assert status == 507
+    assert b"No space left" in said
 
 
 def test_listener_goes_through_the_page_with_the_keyboard_alone(served, tmp_path):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fake_portaudio import FakePortAudio, FakeStream
 from live_world import transparent_codec
 
 from streamcodec.audio.devices import CaptureStream, PlaybackStream, find_device, list_devices
@@ -22,92 +23,11 @@ from streamcodec.errors import DeviceError
 from streamcodec.live import LatencyHistogram, LiveLoopback
 
 
-class FakeStream:
-    """Calls back from `tick`, as a device's thread would."""
-
-    def __init__(self, fake, kind, **options):
-        if options["device"] in fake.busy:
-            raise fake.PortAudioError("Device unavailable")
-        self.fake, self.kind, self.options = fake, kind, options
-        self.latency, self.active = 0.02, True
-        fake.streams.append(self)
-
-    @property
-    def time(self):
-        if self.fake.gone:
-            raise self.fake.PortAudioError("Error getting stream time")
-        return self.fake.now_s()
-
-    def start(self):
-        pass
-
-    def abort(self):
-        if self.fake.unplugged:
-            raise self.fake.PortAudioError("Internal PortAudio error")
-        self.active = False
-
-    close = abort
-
-    def tick(self, adc=0.005, status=None):
-        block = np.full((self.options["blocksize"], self.options["channels"]), 0.25, np.float32)
-        now_s = self.time
-        times = SimpleNamespace(currentTime=now_s, inputBufferAdcTime=now_s - adc, outputBufferDacTime=now_s + adc)
-        self.options["callback"](block, len(block), times, status)
-        return block
-
-
-class FakePortAudio:
-    class PortAudioError(Exception):
-        pass
-
-    def __init__(self):
-        self.streams, self.busy, self.unplugged, self.gone = [], set(), False, False
-        self.ticks_to_unplug = None
-        self.rates = {0: {24_000, 48_000}, 1: {48_000}, 2: set()}
-        self.clock_s = None
-        self.entries = [
-            self.entry("Mic Array", 2, 0, 48_000),
-            self.entry("Speakers", 0, 2, 48_000),
-            self.entry("Odd box", 1, 1, 96_000),
-        ]
-
-    @staticmethod
-    def entry(name, n_in, n_out, rate_hz):
-        return {"name": name, "hostapi": 0, "max_input_channels": n_in, "max_output_channels": n_out,
-                "default_samplerate": float(rate_hz)}  # fmt: skip
-
-    def now_s(self):
-        return time.monotonic() if self.clock_s is None else self.clock_s
-
-    def query_hostapis(self):
-        return [{"name": "ALSA"}]
-
-    def query_devices(self, kind=None):
-        if kind is None:
-            return self.entries
-        column = f"max_{kind}_channels"
-        for index, entry in enumerate(self.entries):
-            if entry[column]:
-                return {**entry, "index": index}
-        raise self.PortAudioError("no default")
-
-    def check_input_settings(self, device, channels, dtype, samplerate):
-        if samplerate not in self.rates[device]:
-            raise self.PortAudioError("Invalid sample rate")
-
-    check_output_settings = check_input_settings
-
-    def InputStream(self, **options):
-        return FakeStream(self, "input", **options)
-
-    def OutputStream(self, **options):
-        return FakeStream(self, "output", **options)
-
-
 @pytest.fixture
 def audio(monkeypatch):
     fake = FakePortAudio()
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    monkeypatch.setattr("streamcodec.audio.devices.perf_counter", fake.now_s)  # the program's clock turns with it
     return fake
 
 
@@ -208,6 +128,7 @@ def test_what_waited_through_a_pause_of_the_speaker_is_too_old_to_be_heard(audio
     audio.clock_s = 6.0
     assert (audio.streams[0].tick() == 0).all()
     assert playback.pauses == 1
+    assert playback.skipped_samples == 4800 - 480
     assert ring.readable_samples == 0
 
 
@@ -373,8 +294,10 @@ def test_the_live_line_is_redrawn_in_a_terminal(capsys, monkeypatch):
 
 def test_a_call_that_nobody_answers_says_so(running_audio):
     result = CliRunner().invoke(main, ["call", "--to", "127.0.0.1:9", "--seconds", "0.4"])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert "not encrypted" in result.output
-    assert "nobody answered" in result.output
+    assert "0 heard" in result.stdout
+    assert "CallError: nobody answered" in result.stderr.splitlines()[-1]
     asked = CliRunner().invoke(main, ["call", "--to", "127.0.0.1:9", "--seconds", "0.2", "--json"])
+    assert asked.exit_code == 1
     assert json.loads(asked.stdout, parse_constant=pytest.fail)["jitter_buffer"]["p99_ms"] is None

@@ -20,6 +20,8 @@ from numba.extending import intrinsic as _intrinsic
 from numba.np.arrayobj import populate_array as _populate_array
 from numpy.typing import NDArray
 
+from streamcodec_kernels._processor import converts_halves, has_features, is_x86, rounds_vectors
+
 ir: Any = _ir
 """`llvmlite.ir`."""
 
@@ -27,18 +29,20 @@ FLOAT = ir.FloatType()
 INT = ir.IntType(64)
 INT32 = ir.IntType(32)
 
-_TRIPLE, _, _features = cpu_target.target_context.codegen().magic_tuple()
-_FEATURES = _features.split(",")
+_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 
-WIDE_REGISTERS: bool = "+avx512f" in _FEATURES
+WIDE_REGISTERS: bool = has_features(_FEATURES, "avx512f")
 """Whether the machine compiled for has AVX-512: 32 registers of 16 float32, else 16 of 8 are assumed."""
 
 LANES: int = 16 if WIDE_REGISTERS else 8
 """float32 in one vector register."""
 
 VECTOR = ir.VectorType(FLOAT, LANES)
-HALF_FLOATS: bool = "+f16c" in _FEATURES or _TRIPLE.startswith(("aarch64", "arm64"))
-"""Whether the machine converts float16 in an instruction."""
+HALF_FLOATS: bool = converts_halves(_TRIPLE, _FEATURES)
+"""Whether the machine compiled for converts float16 in an instruction."""
+
+ROUNDS: bool = rounds_vectors(_TRIPLE, _FEATURES)
+"""Whether the machine compiled for rounds a vector to whole numbers in an instruction."""
 
 INDICES = ir.VectorType(INT32, LANES)
 
@@ -124,10 +128,32 @@ class Emitter:
 
     def load_half(self, pointer: Any) -> Any:
         """LANES values from an address of float16 bits."""
-        kind = ir.VectorType(ir.HalfType(), LANES)
+        kind = ir.VectorType(ir.HalfType() if HALF_FLOATS else ir.IntType(16), LANES)
         value = self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()))
         value.align = 2
-        return self.builder.fpext(value, VECTOR)
+        if HALF_FLOATS:
+            return self.builder.fpext(value, VECTOR)
+        return self._from_half_bits(self.builder.zext(value, INDICES))
+
+    def _bits(self, value: int) -> Any:
+        """All lanes the integer."""
+        return ir.Constant(INDICES, [value] * LANES)
+
+    def _from_half_bits(self, bits: Any) -> Any:
+        """float32 of float16 bits by integer arithmetic: LLVM would call a function that no library may have."""
+        builder = self.builder
+        magnitude = builder.shl(builder.and_(bits, self._bits(0x7FFF)), self._bits(13))
+        exponent = builder.and_(magnitude, self._bits(0x7C00 << 13))
+        normal = builder.add(magnitude, self._bits((127 - 15) << 23))
+        infinite = builder.add(normal, self._bits((127 - 15) << 23))
+        smallest = ir.Constant(VECTOR, [2.0**-14] * LANES)  # 1.m * 2^-14 - 2^-14: no denormal is computed with
+        raised = builder.bitcast(builder.add(magnitude, self._bits((127 - 14) << 23)), VECTOR)
+        denormal = builder.bitcast(builder.fsub(raised, smallest), INDICES)
+        is_infinite = builder.icmp_unsigned("==", exponent, self._bits(0x7C00 << 13))
+        is_denormal = builder.icmp_unsigned("==", exponent, self._bits(0))
+        value = builder.select(is_denormal, denormal, builder.select(is_infinite, infinite, normal))
+        sign = builder.shl(builder.and_(bits, self._bits(0x8000)), self._bits(16))
+        return builder.bitcast(builder.or_(value, sign), VECTOR)
 
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
         """LANES values to an address of any alignment; lanes outside the mask are not touched."""
@@ -156,8 +182,16 @@ class Emitter:
         return address
 
     def round(self, a: Any) -> Any:
-        """Nearest whole number."""
-        return self.call(f"llvm.rint.v{LANES}f32", VECTOR, a)
+        """Nearest whole number, the even one of two."""
+        if ROUNDS:
+            return self.call(f"llvm.rint.v{LANES}f32", VECTOR, a)
+        builder, ulp_is_one = self.builder, self.constant(2.0**23)
+        bits = builder.bitcast(a, INDICES)
+        sign = builder.and_(bits, self._bits(-(2**31)))
+        magnitude = builder.bitcast(builder.xor(bits, sign), VECTOR)
+        whole = builder.fsub(builder.fadd(magnitude, ulp_is_one), ulp_is_one)
+        signed = builder.bitcast(builder.or_(builder.bitcast(whole, INDICES), sign), VECTOR)
+        return builder.select(builder.fcmp_ordered("<", magnitude, ulp_is_one), signed, a)
 
     def polynomial(self, x: Any, coefficients: tuple[float, ...]) -> Any:
         """Coefficients from the lowest power up, by Horner's rule."""
@@ -203,7 +237,7 @@ def flush_denormals(typing: Any) -> Any:
     """Let denormal numbers count as zero on this thread, where that is faster (x86); returns what to restore."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if not _TRIPLE.startswith("x86_64"):
+        if not is_x86(_TRIPLE):
             return INT32(0)
         word = cgutils.alloca_once(builder, INT32)
         _control_word(builder, "stmxcsr", word)
@@ -220,7 +254,7 @@ def restore_denormals(typing: Any, before: Any) -> Any:
     """Undo `flush_denormals`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if _TRIPLE.startswith("x86_64"):
+        if is_x86(_TRIPLE):
             word = cgutils.alloca_once(builder, INT32)
             builder.store(args[0], word)
             _control_word(builder, "ldmxcsr", word)

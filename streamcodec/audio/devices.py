@@ -1,110 +1,24 @@
-"""Microphones and speakers, by PortAudio: which there are, and streams between them and rings."""
+"""Streams between microphones or speakers and rings, by PortAudio."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from contextlib import suppress
+from time import perf_counter
 from typing import Any, Literal
 
+from streamcodec.audio.device_list import WITHOUT_DEVICES, Device, Kind, find_device, list_devices, portaudio
 from streamcodec.audio.ring import Ring
 from streamcodec.audio.timeline import Timeline
 from streamcodec.errors import DeviceError
 
-Kind = Literal["input", "output"]
+__all__ = ["WITHOUT_DEVICES", "CaptureStream", "Device", "Kind", "PlaybackStream", "find_device", "list_devices"]
 
-WITHOUT_DEVICES = "work with files: loopback and call take --input FILE and --output FILE"
-"""What one can do where there is no sound device."""
-
+_USUAL_RATES_HZ = (48_000, 44_100, 16_000, 96_000, 32_000, 88_200, 192_000, 8_000)
+_USUAL_CHANNELS = (3, 4, 5, 6, 7, 8, 10, 12, 16, 18, 20, 24, 32, 64)
 _SANE_DELAY_S = 10.0
 _STALE_S = 0.3
-
-
-@dataclass(frozen=True)
-class Device:
-    """One device as PortAudio tells it; `number` is what selects it."""
-
-    number: int
-    name: str
-    host_api: str
-    input_channels: int
-    output_channels: int
-    default_rate_hz: int
-    default_input: bool
-    default_output: bool
-
-    def channels(self, kind: Kind) -> int:
-        """Channels that way."""
-        return self.input_channels if kind == "input" else self.output_channels
-
-
-def _portaudio() -> Any:
-    try:
-        import sounddevice
-    except OSError:
-        raise DeviceError(
-            "PortAudio is not installed, so no sound device can be used; install it (Debian: apt install "
-            f"libportaudio2, macOS: brew install portaudio), or {WITHOUT_DEVICES}"
-        ) from None
-    except Exception as error:  # its own PortAudioError, which cannot be imported then
-        raise DeviceError(f"PortAudio does not start: {error}; {WITHOUT_DEVICES}") from None
-    return sounddevice
-
-
-def list_devices() -> list[Device]:
-    """All devices.
-
-    Raises
-    ------
-    DeviceError
-        PortAudio is not there or does not start.
-    """
-    sd = _portaudio()
-    try:
-        apis = [api["name"] for api in sd.query_hostapis()]
-        found = sd.query_devices()
-        default_input, default_output = (_default(sd, kind) for kind in ("input", "output"))
-    except sd.PortAudioError as error:
-        raise DeviceError(f"PortAudio cannot list the devices: {error}") from None
-    return [
-        Device(
-            number, str(entry["name"]), apis[entry["hostapi"]], int(entry["max_input_channels"]),
-            int(entry["max_output_channels"]), round(entry["default_samplerate"]),
-            number == default_input, number == default_output,
-        )
-        for number, entry in enumerate(found)
-    ]  # fmt: skip
-
-
-def _default(sd: Any, kind: str) -> int:
-    try:
-        return int(sd.query_devices(kind=kind)["index"])
-    except sd.PortAudioError:
-        return -1
-
-
-def find_device(wanted: str | None, kind: Kind) -> Device:
-    """Device by number, by name or a part of it, or the default one for None.
-
-    Raises
-    ------
-    DeviceError
-        There is none, or the name fits several.
-    """
-    usable = [device for device in list_devices() if device.channels(kind)]
-    if not usable:
-        raise DeviceError(f"there is no sound {kind} device here; connect one, or {WITHOUT_DEVICES}")
-    if wanted is None:
-        defaults = [device for device in usable if (device.default_input if kind == "input" else device.default_output)]
-        return (defaults or usable)[0]
-    if wanted.isdecimal():
-        fitting = [device for device in usable if device.number == int(wanted)]
-    else:
-        fitting = [device for device in usable if device.name.lower() == wanted.lower()]
-        fitting = fitting or [device for device in usable if wanted.lower() in device.name.lower()]
-    if len(fitting) != 1:
-        names = ", ".join(f"{device.number} {device.name}" for device in (fitting or usable))
-        what = "fits several" if fitting else f"is no {kind} device"
-        raise DeviceError(f"{wanted!r} {what}; choose by number: {names}")
-    return fitting[0]
+_LONGEST_TURN_S = 0.1
 
 
 class _DeviceStream:
@@ -114,33 +28,43 @@ class _DeviceStream:
 
     def __init__(self, device: Device, wanted_hz: int, block_ms: float, buffer_ms: float) -> None:
         self.device, self.name = device, device.name
-        self._sd = _portaudio()
+        self._sd = portaudio()
         self.rate_hz, self.channels = self._format(wanted_hz)
         self.timeline = Timeline(self.rate_hz)
         self.ring: Ring
         self.xruns = 0
-        self.pauses = 0
-        self._fallback_delay_s = 0.0
+        self.pauses = self.skipped_samples = 0
         self._block_samples = round(block_ms * self.rate_hz / 1000)
-        self._buffer_s = buffer_ms / 1000
+        self._buffer_s = self._fallback_delay_s = buffer_ms / 1000
         self._stream: Any = None
+        self._driver_s = 0.0
+        self._marks_seen = 0
+        self._checked_s = math.inf
+        self._silent_s = 0.0
 
     def _format(self, wanted_hz: int) -> tuple[int, int]:
-        """Rate and channels that the device takes, those of the codec if it can."""
-        sd = self._sd
-        check = sd.check_input_settings if self.kind == "input" else sd.check_output_settings
+        """Rate and channels that the device takes, those of the codec if it can, all of its own if it must."""
+        check = self._sd.check_input_settings if self.kind == "input" else self._sd.check_output_settings
         most = self.device.channels(self.kind)
+        few = [channels for channels in (1, 2) if channels <= most]
+        many = [channels for channels in dict.fromkeys((most, *_USUAL_CHANNELS)) if 2 < channels <= most]
+        rates = [hz for hz in dict.fromkeys((wanted_hz, self.device.default_rate_hz, *_USUAL_RATES_HZ)) if hz > 0]
         reason: Exception | None = None
-        for rate_hz in dict.fromkeys((wanted_hz, self.device.default_rate_hz, 48_000, 44_100, 16_000)):
-            for channels in (1, 2):
-                if channels <= most:
+        for counts in (few, many):
+            for rate_hz in rates:
+                for channels in counts:
                     try:
                         check(device=self.device.number, channels=channels, dtype="float32", samplerate=rate_hz)
-                    except (sd.PortAudioError, ValueError) as error:
+                    except Exception as error:  # PortAudio's, or what its binding makes of a driver's answer
                         reason = error
                     else:
                         return rate_hz, channels
-        raise self._error("accepts neither mono nor stereo at any usual rate", reason)
+        raise self._error("accepts no usual number of channels at any usual rate", reason)
+
+    @property
+    def ring_channels(self) -> int:
+        """Channels that its ring needs: mono or stereo, whatever else the device has."""
+        raise NotImplementedError
 
     def _error(self, what: str, reason: object) -> DeviceError:
         return DeviceError(
@@ -162,9 +86,11 @@ class _DeviceStream:
                 latency=self._buffer_s,
                 callback=self._callback,
             )
-            self._fallback_delay_s = float(self._stream.latency)
+            latency_s = float(self._stream.latency)
+            if 0 < latency_s < _SANE_DELAY_S:
+                self._fallback_delay_s = latency_s
             self._stream.start()
-        except self._sd.PortAudioError as error:
+        except Exception as error:
             self.stop()
             raise self._error("cannot be opened", error) from None
 
@@ -173,18 +99,13 @@ class _DeviceStream:
         stream, self._stream = self._stream, None
         if stream is not None:
             for step in (stream.abort, stream.close):
-                try:
+                with suppress(Exception):
                     step()
-                except self._sd.PortAudioError:
-                    continue
 
     @property
     def now_s(self) -> float:
-        """The clock of the timeline."""
-        try:
-            return float(self._stream.time)
-        except self._sd.PortAudioError as error:
-            raise self._error("stopped", error) from None
+        """The clock of the timeline: the program's own, since a driver's may stand still, jump or be missing."""
+        return perf_counter()
 
     @property
     def latency_ms(self) -> float:
@@ -194,18 +115,38 @@ class _DeviceStream:
     def check(self, patience_s: float) -> None:
         """Refuse to go on with a device that has not called back for so long.
 
+        Only time in which the program itself ran counts, 0.1 s a call of this at most: a program that was stopped
+        could not be called back.
+
         Raises
         ------
         DeviceError
             It stopped.
         """
-        since_s = self.now_s - self.timeline.last_called_s
+        now_s, marks = self.now_s, self.timeline.marks
+        ran_s = min(max(now_s - self._checked_s, 0.0), _LONGEST_TURN_S)
+        self._silent_s = self._silent_s + ran_s if marks == self._marks_seen else 0.0
+        self._checked_s, self._marks_seen = now_s, marks
+        silent = self._silent_s > patience_s
         try:
-            active = bool(self._stream.active)
-        except self._sd.PortAudioError as error:
+            if silent:
+                float(self._stream.time)  # a driver that is gone says why
+            active = not marks or bool(self._stream.active)
+        except Exception as error:
             raise self._error("stopped", error) from None
-        if since_s > patience_s or not active:
-            raise self._error("stopped", f"no sound for {since_s:.1f} s (unplugged, or too small a buffer)")
+        if silent or not active:
+            raise self._error("stopped", f"no sound for {self._silent_s:.1f} s (unplugged, or too small a buffer)")
+
+    def _delay_s(self, time: Any, way: Literal[-1, 1]) -> float:
+        """Seconds between a callback and the air: by the driver's clock where that runs, else by its buffer."""
+        try:
+            current_s = time.currentTime
+            delay_s = way * ((time.outputBufferDacTime if way > 0 else time.inputBufferAdcTime) - current_s)
+        except Exception:
+            return self._fallback_delay_s
+        runs = current_s > self._driver_s
+        self._driver_s = current_s if math.isfinite(current_s) else 0.0
+        return delay_s if runs and 0 < delay_s < _SANE_DELAY_S else self._fallback_delay_s
 
     def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:
         raise NotImplementedError
@@ -226,12 +167,15 @@ class CaptureStream(_DeviceStream):
 
     kind = "input"
 
+    @property
+    def ring_channels(self) -> int:
+        """Both of a stereo device, which are averaged; of more only the first: the others may be unconnected."""
+        return self.channels if self.channels <= 2 else 1
+
     def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:
-        called_s, air_s = time.currentTime, time.inputBufferAdcTime
-        if not 0 <= called_s - air_s < _SANE_DELAY_S:
-            air_s = called_s - self._fallback_delay_s
-        self.timeline.mark(self.ring.written_samples, air_s, called_s)
-        self.ring.write(data)
+        called_s = perf_counter()
+        self.timeline.mark(self.ring.written_samples, called_s - self._delay_s(time, -1), called_s)
+        self.ring.write(data[:, : self.ring.channels])
         if status:
             self.xruns += 1
 
@@ -241,14 +185,21 @@ class PlaybackStream(_DeviceStream):
 
     kind = "output"
 
+    @property
+    def ring_channels(self) -> int:
+        """The first two; the others of a device that must be opened with more stay silent."""
+        return min(self.channels, 2)
+
     def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:
-        called_s, air_s = time.currentTime, time.outputBufferDacTime
-        if not 0 <= air_s - called_s < _SANE_DELAY_S:
-            air_s = called_s + self._fallback_delay_s
+        called_s = perf_counter()
         if called_s - self.timeline.last_called_s > _STALE_S:  # what waited through a pause is too old to be heard
-            self.ring.commit_read(self.ring.readable_samples)
+            stale = self.ring.readable_samples
+            self.ring.commit_read(stale)
+            self.skipped_samples += stale
             self.pauses += 1
-        self.timeline.mark(self.ring.read_samples, air_s, called_s)
-        self.ring.read_into(data)
+        self.timeline.mark(self.ring.read_samples, called_s + self._delay_s(time, 1), called_s)
+        channels = self.ring.channels
+        self.ring.read_into(data[:, :channels])
+        data[:, channels:] = 0
         if status:
             self.xruns += 1

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from streamcodec.bench.reference import Weights
 from streamcodec.config import CodecConfig
 from streamcodec.engine.cpu import CpuEngine
 from streamcodec.engine.program import Program
+from streamcodec_kernels.matmul._numba import matmul_packed, pack
 from streamcodec_kernels.program.layout import COLUMN, CONV, RESIDUAL, TANH
 
 _CEILING_SIZE = 512
@@ -35,13 +37,36 @@ class ProductRate:
     gflop_per_s: float
 
 
-def sgemm_gflop_per_s(repeats: int = 100) -> float:
-    """Best rate of numpy's own float32 product of two square matrices that fit the caches, on one thread."""
+def sgemm_rates(repeats: int = 100) -> dict[str, float]:
+    """Best rates, GFLOP/s, of a float32 product of two square matrices that fit the caches, on one thread.
+
+    By who computes it: numpy, named after its library and the processor that its kernels are meant for, and ours.
+    A library that does not know the processor, or is told of another, is far below what the core can do.
+    """
     a = np.random.default_rng(0).standard_normal((_CEILING_SIZE, _CEILING_SIZE)).astype(np.float32)
     out = np.empty_like(a)
+    values, packed, bias, results = a.reshape(-1), pack(a), np.zeros(_CEILING_SIZE, np.float32), out.reshape(-1)
+    n = _CEILING_SIZE
+    calls: dict[str, Callable[[], object]] = {
+        _numpy_kernel(threadpool_info()): lambda: np.matmul(a, a, out=out),
+        "streamcodec": lambda: matmul_packed(values, n, n, packed, n, n, bias, results, False, 1, n * n),
+    }
     with threadpool_limits(1):
-        seconds = _best_s(lambda: np.matmul(a, a, out=out), repeats)
-    return 2 * _CEILING_SIZE**3 / seconds / 1e9
+        return {name: 2 * n**3 / _best_s(call, repeats) / 1e9 for name, call in calls.items()}
+
+
+def sgemm_gflop_per_s(repeats: int = 100) -> float:
+    """The best of `sgemm_rates`: what one core can do."""
+    return max(sgemm_rates(repeats).values())
+
+
+def _numpy_kernel(pools: Sequence[Mapping[str, Any]]) -> str:
+    """Library that numpy multiplies with, its version and kernels, from what threadpoolctl says of the process."""
+    libraries = [pool for pool in pools if pool["user_api"] == "blas"]
+    own = [pool for pool in libraries if "numpy" in str(pool["filepath"])]  # others bring libraries of their own
+    found = (own or libraries or [{}])[0]
+    parts = (found.get(key) for key in ("internal_api", "version", "architecture"))
+    return " ".join(["numpy", *(str(part) for part in parts if part)])
 
 
 def product_rates(config: CodecConfig, weights: Weights, repeats: int = 200) -> tuple[ProductRate, ProductRate]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamcodec.live import Devices, FileDevices, PumpThread
 
 _REFRESH_S = 0.2
+_LONGEST_TURN_S = 1.0
 _BARS = " ▁▂▃▄▅▆▇█"
 _FLOOR_DB = -60.0
 
@@ -39,16 +40,29 @@ def device_line(devices: Devices | FileDevices) -> str:
     return f"{capture.name} ({capture.rate_hz} Hz) -> {playback.name} ({playback.rate_hz} Hz); Ctrl-C stops"
 
 
-def run_until_stopped(running: PumpThread, seconds: float | None, line: Callable[[], str]) -> None:
-    """Show `line()` five times a second on stderr, where that is a terminal, until time is up, Ctrl-C or SIGTERM."""
+def run_until_stopped(
+    running: PumpThread, seconds: float | None, line: Callable[[], str], notice: Callable[[], str] = str
+) -> None:
+    """Show `line()` five times a second on stderr, where that is a terminal, until time is up, Ctrl-C or SIGTERM.
+
+    Time in which the program itself was stopped does not count.  What `notice()` says is written there once, terminal
+    or not, and again when it changes.
+    """
     live = sys.stderr.isatty()
+    clear = "\r\033[K" if live else ""
+    said = ""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ends_s = time.monotonic() + seconds if seconds else float("inf")
+    left_s, looked_s = seconds or math.inf, time.monotonic()
     try:
-        while (left_s := ends_s - time.monotonic()) > 0 and running.wait(min(_REFRESH_S, left_s)):
+        while left_s > 0 and running.wait(min(_REFRESH_S, left_s)):
+            before_s, looked_s = looked_s, time.monotonic()
+            left_s -= min(looked_s - before_s, _LONGEST_TURN_S)
+            if (news := notice()) != said:
+                said = news
+                click.echo(clear + news, err=True, nl=bool(news))
             if live:
-                click.echo(f"\r\033[K{line()}", nl=False, err=True)
+                click.echo(clear + line(), nl=False, err=True)
     except KeyboardInterrupt:
         pass
     finally:

@@ -20,6 +20,7 @@ from streamcodec.cli._live import (
 )
 from streamcodec.cli._options import INPUT_FILE, OUTPUT_FILE, bitrate_option, json_option, model_options, print_json
 from streamcodec.codec import Codec
+from streamcodec.errors import CallError
 
 if TYPE_CHECKING:
     from streamcodec.live.udp import UdpCall
@@ -29,7 +30,7 @@ _AFTER_FILE_S = 1.0
 
 @click.command()
 @click.option("--listen", "listen_port", type=click.IntRange(0, 65_535), metavar="PORT", help="Wait for a call.")
-@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on; :: is all.")
 @click.option("--to", "target", metavar="HOST:PORT", help="Call this address.")
 @click.option(
     "--key", "key_path", type=INPUT_FILE, help="Encrypt with the secret in this file, the same on both sides."
@@ -68,6 +69,9 @@ def command(
 ) -> None:
     """Talk over UDP: one side listens, the other calls, both with the same weights (and key).
 
+    A caller ends when nobody answers for 30 s, and 5 s after the other side is gone; a listener then waits for the
+    next call. Exit code 1 if nobody answered, or nobody called in --seconds.
+
     With --input or --output, files take the place of the sound devices, and silence that of the one not given.
     """
     if (listen_port is None) == (target is None):
@@ -94,21 +98,28 @@ def command(
         codec, devices, listen_port=listen_port, listen_host=host, to=to, secret=secret,
         bitrate_bps=1000 * bitrate_kbps, copies=copies, cap_ms=cap_ms,
     )  # fmt: skip
-    started_s = time.monotonic()
     try:
         with call.running() as running:
+            started_s = time.monotonic()
             click.echo(device_line(devices), err=True)
             click.echo(f"listening on port {call.port}" if to is None else f"calling {target}", err=True)
             if secret is None:
                 click.echo("not encrypted: anyone on the way can listen; --key FILE changes that", err=True)
-            run_until_stopped(running, seconds, lambda: _line(call, started_s))
+            run_until_stopped(running, seconds, lambda: _line(call, started_s), notice=lambda: call.peer.refusal)
+            waited_long = seconds is not None and time.monotonic() - started_s >= seconds
     finally:
         call.close()
     report = call.report()
     if as_json:
         print_json(report)
+    else:
+        _print_report(report, call.peer.ended)
+    if report["calls"]:
         return
-    _print_report(report, call.peer.refusal)
+    nobody = f"nobody answered{f': {call.trouble}' if call.trouble else ''}"
+    if to is not None or call.peer.refusal or waited_long:
+        raise CallError(nobody)
+    click.echo(nobody, err=as_json)
 
 
 def _line(call: UdpCall, started_s: float) -> str:
@@ -126,9 +137,9 @@ def _line(call: UdpCall, started_s: float) -> str:
     )
 
 
-def _print_report(report: dict[str, Any], refusal: str) -> None:
-    if not report["calls"]:
-        click.echo(f"nobody answered{f': {refusal}' if refusal else ''}")
+def _print_report(report: dict[str, Any], ended: bool) -> None:
+    if report["calls"] and ended:
+        click.echo("the call ended: nothing came from the other side for 5 s")
     click.echo(
         f"{report['frames_sent']} frames sent, {report['frames_decoded']} heard "
         f"({report['frames_from_coarse_copies']} from copies), {report['frames_concealed']} concealed, "

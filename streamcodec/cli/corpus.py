@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from streamcodec.errors import CorpusError
+from streamcodec.locks import folder_in_use
 from streamcodec.training.corpus.build import (
     Folder,
     OnFile,
@@ -67,30 +69,40 @@ def build(
 ) -> None:
     """Build a 24 kHz corpus from free Debian packages or from your own audio.
 
-    The first folder below --from-folder names the speaker or album: nobody is in two splits.
+    The first folder below --from-folder names the speaker or album: nobody is in two splits.  With fewer than three
+    such folders, as in a flat folder of recordings, the files themselves are split.
+
+    A package that cannot be fetched or read is left out and named; the same command tries it again.
     """
     if (from_folder is None) != (category is None):
         raise click.UsageError("--from-folder and --category go together")
     if from_folder is not None and (packages or exclude):
         raise click.UsageError("--from-folder builds your own audio; run a second build for --packages")
-    console = Console(stderr=True)
+    chosen = choose_packages(packages, exclude) if from_folder is None else ()
     prepare_out(out)
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
-        TimeElapsedColumn(),
-        console=console,
-    ) as progress:
-        if from_folder is not None and category is not None:
-            folder = Folder(from_folder, category, licence, name or "")
-            build_folder(out, folder, _counter(progress, folder.name))
-        else:
-            _build_packages(out, download_dir or out / "packages", choose_packages(packages, exclude), jobs, progress)
-    write_index(out)
+    failed: list[str] = []
+    with folder_in_use(out):
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        ) as progress:
+            if from_folder is not None and category is not None:
+                folder = Folder(from_folder, category, licence, name or "")
+                build_folder(out, folder, _counter(progress, folder.name))
+            else:
+                failed = _build_packages(out, download_dir or out / "packages", chosen, jobs, progress)
+        if failed and not any((out / "records").iterdir()):
+            more = f" (and {len(failed) - 1} more like this)" if len(failed) > 1 else ""
+            raise CorpusError(f"no package could be built: {failed[0]}{more}")
+        write_index(out)
     _print_report(out, verbose)
+    if failed:
+        raise CorpusError("the corpus is ready without these; run the same command again: " + "; ".join(failed))
 
 
 def _counter(progress: Progress, name: str) -> OnFile:
@@ -107,28 +119,43 @@ def _counter(progress: Progress, name: str) -> OnFile:
 
 def _build_packages(
     out: Path, download_dir: Path, packages: tuple[Package, ...], jobs: int, progress: Progress
-) -> None:
+) -> list[str]:
+    """Build what is not there yet; returns a line for each package that could not be built."""
     overall = progress.add_task("packages", total=len(packages), detail="")
     left = [package for package in packages if not is_finished(out, package.name)]
     progress.advance(overall, len(packages) - len(left))
+    failed: list[str] = []
 
-    def fetch(package: Package) -> Path:
+    def fetch(package: Package) -> Path | None:
         progress.update(overall, detail=f"fetching {package.name}")
-        return fetch_package(package.name, download_dir)
+        try:
+            return fetch_package(package.name, download_dir)
+        except CorpusError as error:
+            failed.append(str(error))
+            return None
 
     if jobs == 1:
         for package in left:
             deb = fetch(package)
             progress.update(overall, detail=package.name)
-            build_package(out, package, deb, _counter(progress, package.name))
+            try:
+                if deb is not None:
+                    build_package(out, package, deb, _counter(progress, package.name))
+            except CorpusError as error:
+                failed.append(str(error))
             progress.advance(overall)
-        return
+        return failed
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(build_package, out, package, fetch(package)): package.name for package in left}
+        fetched = ((package, fetch(package)) for package in left)
+        running = {pool.submit(build_package, out, package, deb): package.name for package, deb in fetched if deb}
         for done in as_completed(running):
-            done.result()
+            try:
+                done.result()
+            except CorpusError as error:
+                failed.append(str(error))
             progress.advance(overall)
             progress.update(overall, detail=f"{running[done]} finished")
+    return failed
 
 
 @command.command()
@@ -168,7 +195,9 @@ def _print_report(root: Path, verbose: bool) -> None:
     for category in sorted({item.category for item in corpus.items}):
         for split in ("validation", "test"):
             if (category, split) not in report.by_split:
-                console.print(f"note: {split} has no {category}; give each speaker or album a folder of its own")
+                console.print(
+                    f"note: {split} has no {category}; add recordings or, for each speaker or album, a folder"
+                )
     if reasons:
         console.print("dropped files: " + ", ".join(f"{count} {why}" for why, count in reasons.most_common()))
     for source, path, why in dropped:

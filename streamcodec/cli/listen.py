@@ -72,6 +72,7 @@ def serve(folder: Path, port: int) -> None:
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw the means (PNG).")
 def analyse(folder: Path, by_category: bool, no_screening: bool, csv_path: Path | None, plot_path: Path | None) -> None:
     """Screen the listeners of the test in FOLDER and print means with 95 % intervals."""
+    from streamcodec.files import atomic_output, write_text
     from streamcodec.listening.analyse import ratings_csv, ratings_plot, ratings_table, screen, summarise_ratings
     from streamcodec.listening.results import read_key, read_results
 
@@ -85,6 +86,7 @@ def analyse(folder: Path, by_category: bool, no_screening: bool, csv_path: Path 
     for category in sorted({stimulus.category for stimulus in key.stimuli.values()}) if by_category else []:
         click.echo(f"\n{category}\n\n{ratings_table(summarise_ratings(kept, key, category))}")
     if csv_path:
-        csv_path.write_text(ratings_csv(kept, key), encoding="utf-8")
+        write_text(csv_path, ratings_csv(kept, key))
     if plot_path:
-        plot_path.write_bytes(ratings_plot(summary))
+        with atomic_output(plot_path) as file:
+            file.write(ratings_plot(summary))

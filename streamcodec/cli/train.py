@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from streamcodec.errors import ConfigError, MissingExtraError
+from streamcodec.locks import folder_in_use
 from streamcodec.training.settings import ABLATIONS, TrainSettings
 
 
@@ -125,22 +127,24 @@ def command(
     former = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     for field in fields(settings):
         click.echo(f"{field.name} = {getattr(settings, field.name)!r}")
-    trainer = run(
-        settings,
-        sampler,
-        validation,
-        out,
-        world,
-        start_from=start,
-        time_limit_s=float("inf") if time_limit is None else 60 * time_limit,
-        piece_bytes=piece_mb << 20,
-        workers=workers,
-        save_every_s=60 * save_every,
-        tensorboard=tensorboard,
-        say=click.echo,
-        stop_asked=stop.is_set,
-        capture=graph,
-    )
+    out.mkdir(parents=True, exist_ok=True)
+    with folder_in_use(out) if world.rank == 0 else nullcontext():
+        trainer = run(
+            settings,
+            sampler,
+            validation,
+            out,
+            world,
+            start_from=start,
+            time_limit_s=float("inf") if time_limit is None else 60 * time_limit,
+            piece_bytes=piece_mb << 20,
+            workers=workers,
+            save_every_s=60 * save_every,
+            tensorboard=tensorboard,
+            say=click.echo,
+            stop_asked=stop.is_set,
+            capture=graph,
+        )
     for number, handler in former.items():
         signal.signal(number, handler)
     click.echo(f"stopped after step {trainer.step}")

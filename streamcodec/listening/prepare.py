@@ -19,6 +19,7 @@ from streamcodec.evaluation.alignment import align
 from streamcodec.evaluation.clips import Clip
 from streamcodec.evaluation.codecs import Spec, open_codec
 from streamcodec.evaluation.report import flac_base64
+from streamcodec.files import write_text
 from streamcodec.listening.loudness import loudness_lufs
 from streamcodec.metrics.waveforms import Float32, resampled
 
@@ -105,7 +106,7 @@ def write_test(
     page = resources.files("streamcodec.listening").joinpath("page.html").read_text(encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps({"test": test_id, "trials": shown}).replace("</", "<\\/")
-    (folder / PAGE).write_text(Template(page).substitute(data=data), encoding="utf-8")
-    (folder / KEY).write_text(json.dumps({"test": test_id, "stimuli": key}, indent=1), encoding="utf-8")
+    write_text(folder / PAGE, Template(page).substitute(data=data))
+    write_text(folder / KEY, json.dumps({"test": test_id, "stimuli": key}, indent=1))
     (folder / RESULTS).mkdir(exist_ok=True)
     progress(len(clips), len(clips))

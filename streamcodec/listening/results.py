@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ from streamcodec.errors import AudioError
 from streamcodec.files import write_text
 from streamcodec.listening.prepare import KEY, RESULTS
 
+MOST_RESULTS = 10_000
+"""Listeners of one test; further ratings are refused, so that nobody fills the disk."""
+
 _LONGEST_NAME = 200
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TURNS_THE_LINE = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -72,19 +78,31 @@ def parse_ratings(text: str, key: Key) -> Ratings:
         raise AudioError("these ratings are of another listening test")
     if not isinstance(listener, str) or not 0 < len(listener.strip()) <= _LONGEST_NAME:
         raise AudioError(f"the listener's name must have 1 to {_LONGEST_NAME} characters")
+    if any(unicodedata.category(c) in _UNPRINTABLE or c in _TURNS_THE_LINE for c in listener.strip()):
+        raise AudioError(f"the listener's name is {listener!a}; use printable characters alone")
     if not isinstance(scores, dict) or set(scores) != set(key.stimuli):
         raise AudioError(f"the ratings must cover all {len(key.stimuli)} stimuli of the test, and no others")
     for value in scores.values():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
-            raise AudioError(f"a rating is {value!r}; it must be a number from 0 to 100")
+            raise AudioError(f"a rating is {ascii(value)[:40]}; it must be a number from 0 to 100")
     return Ratings(listener.strip(), {name: float(value) for name, value in scores.items()})
 
 
 def store_ratings(folder: Path, text: str, key: Key) -> Path:
-    """Check and keep what a page sent; every listener is a new file."""
+    """Check and keep what a page sent; every listener is a new file, whole or not there.
+
+    Raises
+    ------
+    AudioError
+        Not complete ratings of this test, or there are `MOST_RESULTS` already.
+    OSError
+        The folder cannot be written, or the disk is full.
+    """
     parse_ratings(text, key)
     results = folder / RESULTS
     results.mkdir(exist_ok=True)
+    if sum(1 for _ in results.glob("*.json")) >= MOST_RESULTS:
+        raise AudioError(f"{MOST_RESULTS} listeners have rated already; prepare a new test in another folder")
     path = results / f"{secrets.token_hex(8)}.json"
     write_text(path, text)
     return path

@@ -9,6 +9,7 @@ from streamcodec.config import CodecConfig
 _SMOOTHING = 0.5
 _STEP_DOWN_AT, _STEP_UP_BELOW = 0.05, 0.02
 _CALM_S = 5.0
+_STOOD_STILL_S = 2.0
 _COPIES_AT = ((0.12, 3), (0.05, 2), (0.01, 1))
 """Loss from which on so many copies of earlier frames ride along."""
 
@@ -69,13 +70,18 @@ class RateControl:
 
 
 class LossMeter:
-    """Loss of what is received, by sequence number, second by second."""
+    """Loss of what is received, by sequence number, second by second.
+
+    A second that lasted two or more is not judged, nor is the next: this side stood still, and what was lost found no
+    room in its own socket.
+    """
 
     def __init__(self) -> None:
         self.loss = 0.0
         self._first = self._highest = -1
         self._received = 0
         self._since_s: float | None = None
+        self._stood_still = False
 
     def received(self, number: int) -> None:
         """Count a new packet."""
@@ -88,10 +94,13 @@ class LossMeter:
         """Reckon the loss once a second."""
         if self._since_s is None:
             self._since_s = now_s
-        if now_s - self._since_s < 1:
+        passed_s = now_s - self._since_s
+        if passed_s < 1:
             return
         self._since_s = now_s
         expected = self._highest - self._first
-        if expected > 0:
+        judged = passed_s < _STOOD_STILL_S and not self._stood_still
+        self._stood_still = passed_s >= _STOOD_STILL_S
+        if expected > 0 and judged:
             self.loss = min(max(1 - self._received / expected, 0.0), 1.0)
         self._first, self._received = self._highest, 0

@@ -22,6 +22,7 @@ from streamcodec.live.receiver import Receiver
 from streamcodec.transcode import FrameReader
 
 _CAPTURE_RING_S = 0.5
+_STOOD_STILL_S = 0.3
 
 
 class _FileSide:
@@ -108,6 +109,8 @@ class FileDevices:
         due_s = time.monotonic() + interval_s
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             now_s = time.monotonic()
+            if now_s - due_s > _STOOD_STILL_S:  # the file goes on where the program stood still
+                due_s = now_s
             frame = next(self._frames, None)
             self.capture.timeline.mark(self.capture_ring.written_samples, due_s - interval_s, now_s)
             self.capture_ring.write(silence if frame is None else frame[:1].T)

@@ -39,6 +39,11 @@ class JitterBuffer:
     ----------
     capacity_frames : int
         Reach: a packet further ahead of the next frame to play is a jump.
+
+    Attributes
+    ----------
+    waiting_frames, dropped_frames : int
+        Packets that wait here; that were given up.  Coarse copies count in neither.
     """
 
     def __init__(self, capacity_frames: int) -> None:
@@ -46,6 +51,8 @@ class JitterBuffer:
         self._slots: list[Waiting | None] = [None] * capacity_frames
         self.next_sequence = 0
         self.end_sequence = 0
+        self.waiting_frames = 0
+        self.dropped_frames = 0
 
     @property
     def span_frames(self) -> int:
@@ -61,6 +68,8 @@ class JitterBuffer:
         """Give up what waits; the stream goes on from `sequence`."""
         self._slots = [None] * self.capacity_frames
         self.next_sequence = self.end_sequence = sequence
+        self.dropped_frames += self.waiting_frames
+        self.waiting_frames = 0
 
     def put(self, sequence: int, waiting: Waiting) -> Arrival:
         """Store a packet, or refuse it."""
@@ -80,6 +89,7 @@ class JitterBuffer:
                 return Arrival.DUPLICATE
             result = Arrival.IMPROVED
         self._slots[slot] = waiting
+        self.waiting_frames += not waiting.coarse
         self.end_sequence = max(self.end_sequence, sequence + 1)
         return result
 
@@ -89,9 +99,11 @@ class JitterBuffer:
         waiting, self._slots[slot] = self._slots[slot], None
         self.next_sequence += 1
         self.end_sequence = max(self.end_sequence, self.next_sequence)
+        self.waiting_frames -= waiting is not None and not waiting.coarse
         return waiting
 
-    def skip(self, frames: int) -> None:
-        """Give up the next frames."""
-        for _ in range(frames):
-            self.take()
+    def give_up(self) -> Waiting | None:
+        """Go on by one frame that is not played; its packet, which counts as dropped, or None where it is missing."""
+        waiting = self.take()
+        self.dropped_frames += waiting is not None and not waiting.coarse
+        return waiting

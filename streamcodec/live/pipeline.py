@@ -155,6 +155,9 @@ def side_report(sender: Sender, receiver: Receiver, capture: DeviceDelay, playba
     return {
         "frames_sent": sender.sequence,
         "bitrate_bps": 8 * sender.packet_bytes / seconds if seconds else 0.0,
+        "frames_received": receiver.received_frames,
+        "frames_waiting": receiver.jitter.waiting_frames,
+        "frames_played": receiver.played_frames,
         "frames_decoded": receiver.decoded_frames,
         "frames_concealed": receiver.concealed_frames,
         "frames_from_coarse_copies": receiver.coarse_frames,

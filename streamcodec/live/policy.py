@@ -18,6 +18,7 @@ _SPREAD_EVERY = 64
 _LATE_QUANTILE = 0.98
 _UNDERFLOW_STEP_MS = 4.0
 _RELAX_MS_PER_S = 0.1
+_MOVED_S, _MOVED_FOR_S = 0.25, 0.1
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,20 @@ class HoldController:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a stretch of packets; the spread of arrivals that was learned stays until the next is known."""
-        self.held_ms = math.nan
-        self.speed = 1.0
+        """Begin a stream from another clock."""
         self._integral = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin a stretch of packets; the drift that was learned stays, and the spread until the next is known."""
+        self.held_ms = math.nan
+        self._set_speed(self._integral)
         self._last_s = math.nan
         self._first_sequence: int | None = None
         self._arrivals = 0
         self._first_s = 0.0
+        self._usual_s = 0.0
+        self._moved_since_s = math.nan
 
     @property
     def ready_ms(self) -> float:
@@ -114,6 +121,9 @@ class HoldController:
         self._last_s = now_s
         self.held_ms += (held_ms - self.held_ms) * min(1.0, self.frame_s / _SMOOTHING_S)
         offset_s = now_s - self._first_s - (sequence - self._first_sequence) * self.frame_s
+        if self._moved(offset_s, now_s):
+            self._first_sequence, self._first_s, self._arrivals = sequence, now_s, 0
+            offset_s = self._usual_s = 0.0
         self._offsets[self._arrivals % _SPREAD_PACKETS] = 1000 * offset_s
         self._arrivals += 1
         if self.policy.adaptive and self._arrivals % _SPREAD_EVERY == 0:
@@ -121,6 +131,19 @@ class HoldController:
             self._spread_ms = float(np.quantile(known, _LATE_QUANTILE) - known.mean())
         self._retarget(elapsed_s)
         self._steer(elapsed_s)
+
+    def _moved(self, offset_s: float, now_s: float) -> bool:
+        """Whether packets come so much later for so long that the sender stood still; those of a network catch up."""
+        if offset_s - self._usual_s < _MOVED_S:
+            self._usual_s += (offset_s - self._usual_s) * self.frame_s / _SMOOTHING_S
+            self._moved_since_s = math.nan
+            return False
+        if math.isnan(self._moved_since_s):
+            self._moved_since_s = now_s
+        if now_s - self._moved_since_s < _MOVED_FOR_S:
+            return False
+        self._moved_since_s = math.nan
+        return True
 
     def underflowed(self) -> None:
         """The device ran dry: hold a larger reserve, and give it up more slowly each time."""
@@ -143,7 +166,9 @@ class HoldController:
         integral = self._integral + _INTEGRAL_PER_S2 * error_s * elapsed_s
         if abs(proportional + integral) <= MAX_SPEED_CHANGE or abs(integral) < abs(self._integral):
             self._integral = integral
-        change = proportional + self._integral
+        self._set_speed(proportional + self._integral)
+
+    def _set_speed(self, change: float) -> None:
         self.speed = 1 + min(max(change, -MAX_SPEED_CHANGE), MAX_SPEED_CHANGE)
 
     def shifted(self, change_ms: float) -> None:

@@ -10,6 +10,7 @@ from streamcodec.errors import BitstreamError
 HEADER_BYTES = 12
 _VERSION = 2
 _LAYOUT = struct.Struct("!BBHII")
+_LARGEST_LEAP = 3000  # 40 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +102,31 @@ class ReplayWindow:
             self.highest = number
         else:
             self._seen |= 1 << (self.highest - number)
+
+
+class StreamClock:
+    """Holds a stream to its first datagram: numbers do not leap, and timestamps fit them.
+
+    Parameters
+    ----------
+    frame_samples : int
+        By how much the timestamp grows with each number.
+    """
+
+    def __init__(self, frame_samples: int) -> None:
+        self.frame_samples = frame_samples
+        self._origin: tuple[int, int] | None = None
+
+    def check(self, number: int, timestamp: int, highest: int | None) -> None:
+        """Compare a datagram with those before it, the highest number of which is given.
+
+        Raises
+        ------
+        BitstreamError
+            It does not fit.
+        """
+        first, origin = self._origin = self._origin or (number, timestamp)
+        if highest is not None and number - highest > _LARGEST_LEAP:
+            raise BitstreamError(f"a leap of {number - highest} datagrams; at most {_LARGEST_LEAP}")
+        if (timestamp - origin - (number - first) * self.frame_samples) & 0xFFFF_FFFF:
+            raise BitstreamError(f"timestamp {timestamp} does not fit datagram {number}")

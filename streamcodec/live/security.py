@@ -7,6 +7,7 @@ is never used twice with a key, and what was recorded of another call does not o
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import hmac
 from pathlib import Path
@@ -21,7 +22,10 @@ _KEY_FILE_LIMIT = 4096
 
 
 def load_key(path: Path) -> bytes:
-    """Secret of a file: all of its bytes, 32 to 4096 of them; `head -c 32 /dev/urandom > FILE` makes one.
+    """Secret of a file, 32 to 4096 bytes; `head -c 32 /dev/urandom > FILE` makes one.
+
+    In a text file, what editors and copies change does not count: a byte order mark, the kind of line ends, and spaces,
+    tabs and line ends at the end of a line or of the file.  Any other file is taken byte by byte.
 
     Raises
     ------
@@ -31,14 +35,31 @@ def load_key(path: Path) -> bytes:
         cryptography is not installed.
     """
     with path.open("rb") as file:
-        secret = file.read(_KEY_FILE_LIMIT + 1)
+        content = file.read(_KEY_FILE_LIMIT + 1)
+    secret = content if len(content) > _KEY_FILE_LIMIT else _secret(content)
     if not KEY_BYTES <= len(secret) <= _KEY_FILE_LIMIT:
+        held = f"{len(secret)} bytes" if len(content) <= _KEY_FILE_LIMIT else f"more than {_KEY_FILE_LIMIT} bytes"
+        counted = ", without what does not count at the end of lines" if len(secret) != len(content) else ""
         raise ConfigError(
-            f"{path} holds {len(secret)} bytes; a key is {KEY_BYTES} to {_KEY_FILE_LIMIT} random bytes: "
+            f"{path} holds {held}{counted}; a key is {KEY_BYTES} to {_KEY_FILE_LIMIT} random bytes: "
             f"head -c {KEY_BYTES} /dev/urandom > {path}"
         )
     _chacha()
     return secret
+
+
+def _secret(content: bytes) -> bytes:
+    """Text as UTF-8 in its plainest form; anything else as it is."""
+    marks = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+    mark, encoding = next(((mark, name) for mark, name in marks if content.startswith(mark)), (b"", "utf-8"))
+    try:
+        text = content.removeprefix(mark).decode(encoding)
+    except UnicodeDecodeError:
+        return content
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if any(char < " " and char not in "\n\t" for char in text) or (encoding != "utf-8" and not text.isascii()):
+        return content  # nearly all random bytes are UTF-16
+    return "\n".join(line.rstrip(" \t") for line in text.split("\n")).rstrip("\n").encode()
 
 
 def _chacha() -> Any:

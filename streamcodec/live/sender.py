@@ -101,13 +101,19 @@ class Sender:
         return self._frame_ms + (self._resampler.delay_ms if self._resampler else 0.0)
 
     def pump(self, now_s: float) -> int:
-        """Encode all whole frames that are there; how many."""
+        """Encode all whole frames that are there; how many.
+
+        Of what comes meanwhile at most `cap_ms`: a device that is faster than the encoder must not hold it for ever.
+        """
         if self.capture.readable_samples > self._cap_samples:
             self._drop(self.capture.readable_samples - self._keep_samples)
         before = self.sequence
-        if self.capture.readable_samples:
-            self.ring_fill.record(1000 * self.capture.readable_samples / self.capture_hz)
-        while taken := self._take(self._block):
+        there = self.capture.readable_samples
+        if there:
+            self.ring_fill.record(1000 * there / self.capture_hz)
+        left = there + self._cap_samples
+        while left > 0 and (taken := self._take(self._block[:left])):
+            left -= taken
             self._advance(self._block[:taken], now_s)
         return self.sequence - before
 

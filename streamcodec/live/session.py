@@ -56,12 +56,12 @@ class Devices:
         wanted_hz = codec.sample_rate_hz
         self.capture = CaptureStream(find_device(input_device, "input"), wanted_hz, BLOCK_MS, buffer_ms)
         self.playback = PlaybackStream(find_device(output_device, "output"), wanted_hz, BLOCK_MS, buffer_ms)
-        self.capture_ring = Ring(round(CAPTURE_RING_S * self.capture.rate_hz), self.capture.channels)
+        self.capture_ring = Ring(round(CAPTURE_RING_S * self.capture.rate_hz), self.capture.ring_channels)
         self.playback_ring: Ring
 
     def make_playback_ring(self, policy: LatencyPolicy) -> Ring:
         """Ring with room for what the policy may hold."""
-        self.playback_ring = Ring(Receiver.ring_samples(policy, self.playback.rate_hz), self.playback.channels)
+        self.playback_ring = Ring(Receiver.ring_samples(policy, self.playback.rate_hz), self.playback.ring_channels)
         return self.playback_ring
 
     def start(self) -> None:
@@ -85,6 +85,7 @@ class Devices:
                 "buffer_ms": stream.latency_ms,
                 "xruns": stream.xruns,
                 "pauses": stream.pauses,
+                "skipped_samples": stream.skipped_samples,
             }
             for name, stream in (("input", self.capture), ("output", self.playback))
         }
@@ -141,6 +142,10 @@ class PumpThread:
             raise self.error
         return not self._stop.is_set()
 
+    def stop(self) -> None:
+        """Let the thread end; who waits is told."""
+        self._stop.set()
+
     def _settle(self, started_s: float) -> None:
         """Throw away what is captured until both devices call back evenly: many start with a pause or a backlog."""
         clock, capture = self.devices.playback, self.devices.capture_ring
@@ -148,6 +153,7 @@ class PumpThread:
         while not self._stop.is_set() and (now_s := clock.now_s) - started_s < _LONGEST_SETTLING_S:
             capture.commit_read(capture.readable_samples)
             self._pump.pump(now_s)
+            self._check()
             late_s = now_s - min(self.devices.capture.timeline.last_called_s, clock.timeline.last_called_s)
             delay_s = self.devices.capture.timeline.device_delay_s()
             if not late_s < _LATE_S or delay_s < backlog_s - _LATE_S / 2:
@@ -157,19 +163,19 @@ class PumpThread:
                 return
             self._stop.wait(_POLL_S)
 
+    def _check(self) -> None:
+        self.devices.capture.check(_PATIENCE_S)
+        self.devices.playback.check(_PATIENCE_S)
+
     def _run(self) -> None:
         clock = self.devices.playback
         try:
-            started_s = clock.now_s
             if isinstance(self.devices, Devices):
-                self._settle(started_s)
+                self._settle(clock.now_s)
             while not self._stop.is_set():
-                now_s = clock.now_s
-                if not self._pump.pump(now_s):
+                if not self._pump.pump(clock.now_s):
                     self._stop.wait(_POLL_S)
-                if now_s - started_s > _PATIENCE_S:
-                    self.devices.capture.check(_PATIENCE_S)
-                    self.devices.playback.check(_PATIENCE_S)
+                self._check()
         except Exception as error:  # raised again where someone waits
             self.error = error
         finally:

@@ -1,18 +1,18 @@
-"""A call over UDP: a socket and sound devices around a `CallPeer`."""
+"""A call over UDP: sockets and sound devices around a `CallPeer`."""
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from streamcodec.codec import Codec
-from streamcodec.errors import ConfigError, DeviceError
+from streamcodec.errors import ConfigError
+from streamcodec.live.endpoint import UdpEndpoint
 from streamcodec.live.file_devices import FileDevices
-from streamcodec.live.peer import Address, CallPeer
+from streamcodec.live.peer import CallPeer
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.session import BLOCK_MS, Devices, PumpThread, warm_up
 
-_LARGEST_DATAGRAM = 2048
+_LAST_PORT, _LONGEST_PORT = 65_535, 5
 _DATAGRAMS_A_PUMP = 256
 
 
@@ -30,9 +30,11 @@ def parse_address(text: str) -> tuple[str, int]:
     ('::1', 5004)
     """
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not host or not port.isdecimal() or len(port) > _LONGEST_PORT or not 1 <= int(port) <= _LAST_PORT:
         raise ConfigError(f"{text!r} is no HOST:PORT; give a port from 1 to 65535, as in example.org:5004")
-    return host.strip("[]"), int(port)
+    return host, int(port)
 
 
 class UdpCall:
@@ -47,9 +49,9 @@ class UdpCall:
     listen_port : int, optional
         Port to listen on, 0 for any; `port` tells which.
     listen_host : str
-        Address to listen on; all by default.
+        Name or address to listen on; all of IPv4 by default, "::" is all.
     to : (str, int), optional
-        Host and port to call.
+        Host and port to call; every address of the host is tried.
     secret, bitrate_bps, copies
         As `CallPeer`'s.
     cap_ms : float
@@ -58,7 +60,7 @@ class UdpCall:
     Raises
     ------
     DeviceError
-        The port is taken, or the host is unknown.
+        The port is taken or not allowed, or the host is unknown.
     """
 
     def __init__(
@@ -77,9 +79,9 @@ class UdpCall:
         if (listen_port is None) == (to is None):
             raise ConfigError("a call either listens on a port or goes to an address; give one of them")
         self.codec, self.devices = codec, devices
-        self.send_errors = 0
-        self._socket, address = self._open(listen_host, listen_port, to)
-        self._socket.setblocking(False)
+        self._thread: PumpThread | None = None
+        self._endpoint = UdpEndpoint(*(to or (listen_host, listen_port or 0)), listens=to is None)
+        places = self._endpoint.places if to is not None else [None]
         policy = LatencyPolicy.network(BLOCK_MS, cap_ms)
         self.peer = CallPeer(
             codec,
@@ -87,8 +89,9 @@ class UdpCall:
             devices.make_playback_ring(policy),
             devices.capture.rate_hz,
             devices.playback.rate_hz,
-            self._send,
-            address=address,
+            self._endpoint.send,
+            address=places[0],
+            alternatives=places[1:],
             secret=secret,
             bitrate_bps=bitrate_bps,
             copies=copies,
@@ -97,55 +100,38 @@ class UdpCall:
             playback_times=devices.playback.timeline,
         )
 
-    @staticmethod
-    def _open(host: str, port: int | None, to: tuple[str, int] | None) -> tuple[socket.socket, Address | None]:
-        where = to or (host, port)
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(*where, type=socket.SOCK_DGRAM)[0]
-            opened = socket.socket(family, kind, protocol)
-        except OSError as error:
-            raise DeviceError(f"{where[0]}:{where[1]} cannot be used: {error.strerror or error}") from None
-        if to is not None:
-            return opened, address
-        try:
-            opened.bind(address)
-        except OSError as error:
-            opened.close()
-            raise DeviceError(
-                f"cannot listen on {where[0]}:{where[1]}: {error.strerror}; choose another port"
-            ) from None
-        return opened, None
-
     @property
     def port(self) -> int:
         """Port of this side."""
-        return int(self._socket.getsockname()[1])
+        return self._endpoint.port
 
-    def _send(self, datagram: bytes, address: Address) -> None:
-        try:
-            self._socket.sendto(datagram, address)
-        except OSError:
-            self.send_errors += 1
+    @property
+    def trouble(self) -> str:
+        """Why nobody answers, as far as the other side or the network said it."""
+        return self.peer.refusal or self._endpoint.trouble
 
     def pump(self, now_s: float) -> int:
-        """Take what the socket has, then what is due."""
+        """Take what the sockets have, then what is due; the end of the call ends the thread."""
         for _ in range(_DATAGRAMS_A_PUMP):
-            try:
-                datagram, address = self._socket.recvfrom(_LARGEST_DATAGRAM)
-            except OSError:
+            arrived = self._endpoint.receive()
+            if arrived is None:
                 break
-            self.peer.receive(datagram, address, now_s)
-        return self.peer.pump(now_s)
+            self.peer.receive(*arrived, now_s)
+        frames = self.peer.pump(now_s)
+        if self.peer.ended and self._thread is not None:
+            self._thread.stop()
+        return frames
 
     def running(self) -> PumpThread:
         """Everything in motion, for a `with` block."""
         warm_up(self.codec)
-        return PumpThread(self.devices, self)
+        self._thread = PumpThread(self.devices, self)
+        return self._thread
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the sockets."""
+        self._endpoint.close()
 
     def report(self) -> dict[str, Any]:
-        """What `CallPeer.report` says, and devices and socket."""
-        return {"devices": self.devices.report(), "send_errors": self.send_errors, **self.peer.report()}
+        """What `CallPeer.report` says, and devices and sockets."""
+        return {"devices": self.devices.report(), "send_errors": self._endpoint.errors, **self.peer.report()}

@@ -92,7 +92,10 @@ class CropSampler:
         self.corpus = corpus
         self.items = corpus.select(split)
         if not self.items:
-            raise CorpusError(f"split {split!r} of {corpus.root} is empty; build more sources")
+            raise CorpusError(
+                f"split {split!r} of {corpus.root} is empty; add recordings, at least three in all, with: "
+                f"streamcodec corpus build --out {corpus.root} --from-folder DIR --category speech"
+            )
         self.crop_samples = crop_samples
         self.batch_size = batch
         self.seed = seed

@@ -7,6 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from streamcodec_kernels._triton_cache import choose_triton_cache
+
+choose_triton_cache()
+
 BLOCK_STREAMS = 4
 WARPS = 4
 

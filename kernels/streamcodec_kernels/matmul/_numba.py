@@ -151,7 +151,7 @@ def matmul_windows(
 
 
 @cached_jit
-def _run(
+def matmul_packed(
     x: Any,
     step: int,
     rows: int,
@@ -164,6 +164,7 @@ def _run(
     streams: int,
     x_stream: int,
 ) -> None:
+    """`matmul` of arrays as one row of values each, weight and bias packed; x_stream values from stream to stream."""
     matmul_windows(
         x,
         0,
@@ -211,4 +212,5 @@ def matmul(
     packed: NDArray[np.float32] | NDArray[np.uint16] = pack(weight.astype(np.float32))
     if is_half:
         packed = packed.astype(np.float16).view(np.uint16)
-    _run(flat(x), step, rows, packed, depth, columns, pack_bias(bias), flat(out), accumulate, streams, x.shape[1])
+    biases, x_stream = pack_bias(bias), x.shape[1]
+    matmul_packed(flat(x), step, rows, packed, depth, columns, biases, flat(out), accumulate, streams, x_stream)

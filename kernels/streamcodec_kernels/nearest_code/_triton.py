@@ -15,6 +15,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from streamcodec_kernels._triton_cache import choose_triton_cache
+
+choose_triton_cache()
+
 BLOCK_ROWS = 2
 KEPT_DIMS = 64
 """Dimensions up to which a query stays in registers; a longer one is made anew for every tile of codes."""

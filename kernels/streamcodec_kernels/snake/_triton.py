@@ -11,6 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from streamcodec_kernels._triton_cache import choose_triton_cache
+
+choose_triton_cache()
+
 FORWARD_CONFIGS = [
     triton.Config({"tile": values}, num_warps=warps) for values, warps in ((1024, 4), (2048, 4), (4096, 8), (8192, 8))
 ]

@@ -7,10 +7,13 @@ stretch and a tap of the convolution is an offset; LLVM vectorises each of them.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba import njit
+
+from streamcodec_kernels._cache import cached_jit
 
 BLOCK = 1024
 """Values that are worked on at once; a row of channels must fit."""
@@ -20,7 +23,9 @@ _PI_HIGH = 3.140625
 _PI_LOW = math.pi - _PI_HIGH
 _ROUNDER = np.float32(12_582_912.0)
 
-_jit: Any = njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
+_FASTMATH = {"contract", "nsz", "arcp"}
+_jit: Any = njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+_cached_jit: Any = partial(cached_jit, fastmath=_FASTMATH)
 
 
 @_jit
@@ -157,7 +162,7 @@ def _fold(values: Any, channels: int, out: Any) -> None:
         out[i % channels] += values[i]
 
 
-@_jit
+@_cached_jit
 def forward(x: Any, alpha_in: Any, weight: Any, bias: Any, alpha_out: Any, dilation: int, v: Any, y: Any) -> None:
     """Fill v and y from x, float32 [B, T, C] each, C up to BLOCK, as the package describes."""
     clips, rows, channels = x.shape
@@ -178,7 +183,7 @@ def forward(x: Any, alpha_in: Any, weight: Any, bias: Any, alpha_out: Any, dilat
             _snake_block(v_flat[at:end], alphas_out, y_flat[at:end])
 
 
-@_jit
+@_cached_jit
 def backward(
     grad_y: Any,
     x: Any,
@@ -235,7 +240,7 @@ def backward(
         _fold(sums[kernel + 2], channels, grad_alpha_in)
 
 
-@_jit
+@_cached_jit
 def snake_forward(x: Any, alpha: Any, y: Any) -> None:
     """Fill y = snake(x, alpha); x, y: float32 [rows, C]."""
     rows, channels = x.shape
@@ -247,7 +252,7 @@ def snake_forward(x: Any, alpha: Any, y: Any) -> None:
         _snake_block(x_flat[at:end], alphas, y_flat[at:end])
 
 
-@_jit
+@_cached_jit
 def snake_backward(grad_y: Any, x: Any, alpha: Any, grad_x: Any, grad_alpha: Any) -> None:
     """Fill grad_x [rows, C] and the float64 sums grad_alpha [C]."""
     rows, channels = x.shape

@@ -1,11 +1,17 @@
-"""Read the files in a Debian package, in zip archives and sound banks inside it, and in a folder."""
+"""Read the files in a Debian package, in zip archives and sound banks inside it, and in a folder.
+
+One bad file costs only itself: what cannot be read is yielded with no bytes.  Names are made printable (`shown`), since
+a package or a folder may hold names in any encoding.
+"""
 
 from __future__ import annotations
 
+import lzma
 import struct
 import subprocess
 import tarfile
 import tempfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,7 +21,12 @@ from typing import IO
 from streamcodec.errors import CorpusError
 
 MAX_MEMBER_BYTES = 1 << 30
-"""A larger sound file is not read into memory.  What cannot be read is yielded as no bytes."""
+"""A larger sound file is not read into memory."""
+
+_BAD_ZIP = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
 
 Wanted = Callable[[str], bool]
 
@@ -23,8 +34,9 @@ Wanted = Callable[[str], bool]
 def deb_members(deb: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """Path and content of every file of the package `deb` for which `wanted(path)`.
 
-    A file inside a zip archive is called `archive!/path`, a WAV inside a sound bank `bank!/offset.wav`.  The package is
-    read as a stream; only zip archives touch the disk, in a temporary file.
+    A file inside a zip archive is called `archive!/path`, a WAV inside a sound bank `bank!/offset.wav`.  A zip archive
+    that cannot be opened is yielded itself.  The package is read as a stream; only zip archives touch the disk, in a
+    temporary file.
 
     Raises
     ------
@@ -52,7 +64,7 @@ def deb_members(deb: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
                 pass
             if process.wait() == 0:
                 return
-        except tarfile.TarError as error:
+        except (tarfile.TarError, EOFError, ValueError) as error:
             failure = str(error)
         finally:
             process.kill()
@@ -61,7 +73,7 @@ def deb_members(deb: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
 
 
 def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    path = member.name.removeprefix("./")
+    path = shown(member.name.removeprefix("./"))
     suffix = Path(path).suffix.lower()
     stream = tar.extractfile(member)
     assert stream is not None
@@ -82,11 +94,12 @@ def _zip_members(path: str, stream: IO[bytes], wanted: Wanted) -> Iterator[tuple
             spool.write(block)
         try:
             archive = zipfile.ZipFile(spool)
-        except zipfile.BadZipFile:
+        except _BAD_ZIP:
+            yield path, b""
             return
         with archive:
             for info in archive.infolist():
-                name = f"{path}!/{info.filename}"
+                name = f"{path}!/{shown(info.filename)}"
                 if not info.is_dir() and wanted(name):
                     yield name, _zip_member(archive, info)
 
@@ -96,8 +109,23 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return b""
     try:
         return archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError):
+    except _BAD_ZIP:
         return b""
+
+
+def shown(name: str) -> str:
+    r"""`name` with every character that is not printable as an escape, so that it can be written and printed.
+
+    >>> print(shown("caf\udce9/a\n.wav"))
+    caf\xe9/a\n.wav
+    """
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in name)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that was no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def riff_chunks(bank: bytes) -> Iterator[tuple[int, bytes]]:
@@ -116,9 +144,9 @@ def riff_chunks(bank: bytes) -> Iterator[tuple[int, bytes]]:
 def folder_members(folder: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """Path below `folder`, with forward slashes, and content of every file for which `wanted(path)`, sorted."""
     for file in sorted(folder.rglob("*")):
-        path = file.relative_to(folder).as_posix()
-        if file.is_file() and wanted(path):
-            try:
+        path = shown(file.relative_to(folder).as_posix())
+        try:
+            if file.is_file() and wanted(path):
                 yield path, file.read_bytes() if file.stat().st_size <= MAX_MEMBER_BYTES else b""
-            except OSError:
-                yield path, b""
+        except OSError:
+            yield path, b""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from streamcodec.training.corpus.split import OWN_PREFIX, planned, unit_hash
 
 OnFile = Callable[[str, str, float], None]
 """Called after each file with its path, why it was dropped ("" if it was not) and the seconds that were kept."""
+
+_FEWEST_GROUPS = 3
+"""Two groups for training and one for validation."""
 
 Members = Callable[[Callable[[str], bool]], Iterator[tuple[str, bytes]]]
 """Yields path and content of the files that a predicate on paths wants."""
@@ -41,12 +44,16 @@ class Folder:
         Goes into the index.
     title : str
         Tells this folder from others in the corpus; the folder's own name when empty.
+    by_file : bool
+        Every file is a group of its own.  `build_folder` sets it where fewer than three speakers or albums are told
+        apart by folders, so that something is left for validation.
     """
 
     root: Path
     category: str
     licence: str
     title: str = ""
+    by_file: bool = False
 
     def __post_init__(self) -> None:
         if self.category not in CATEGORIES:
@@ -62,7 +69,7 @@ class Folder:
 
     def label(self, path: str) -> Label:
         """Every sound file is wanted."""
-        group = path.split("/")[0] if "/" in path else "."
+        group = path if self.by_file else path.split("/")[0]
         return Label(self.category, f"{self.name}/{group}", self.licence)
 
 
@@ -116,11 +123,19 @@ def build_folder(out: Path, folder: Folder, on_file: OnFile | None = None, shard
     earlier: dict[str, Any] = read_json(note) if note.exists() else {"root": fingerprint, "dropped": []}
     if earlier["root"] != fingerprint:
         raise CorpusError(f"another folder called {folder.name} is in {out}; give this one its own --name")
+    earlier.setdefault("by_file", _count_groups(folder.root) < _FEWEST_GROUPS)
+    folder = replace(folder, by_file=earlier["by_file"])
     write_text(note, json.dumps(earlier, ensure_ascii=False))
     build = _SourceBuild(out, folder, shard_s, {path for path, _ in earlier["dropped"]})
     build.run(lambda wanted: folder_members(folder.root, wanted), on_file)
     earlier["dropped"] += build.dropped
     write_text(note, json.dumps(earlier, ensure_ascii=False))
+
+
+def _count_groups(root: Path) -> int:
+    """Speakers or albums in a folder: its folders with sound in them, and the sound files beside these."""
+    names = {file.relative_to(root).parts[0] for file in root.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES}
+    return len(names)
 
 
 class _SourceBuild:
@@ -142,12 +157,14 @@ class _SourceBuild:
         for path, data in members(self._wanted):
             seconds, why = 0.0, ""
             try:
+                if not data:
+                    raise DropItem("unreadable: it is empty, too large or damaged")
                 seconds = self._take(path, data)
             except AudioError as error:
                 why = f"unreadable: {error}"
             except DropItem as reason:
                 why = str(reason)
-            if why:
+            if why and path not in self._known:  # an archive that cannot be opened is met again by every run
                 self.dropped.append((path, why))
             if on_file is not None:
                 on_file(path, why, seconds)
