@@ -21,6 +21,9 @@ from streamcodec.files import atomic_output
 BITSTREAM_VERSION = 1
 DEFAULT_NAME = "default.safetensors"
 
+LARGEST = 1e9
+"""Neither a weight, nor 1 / alpha, nor a value inside the network is larger: float32 then has room for any product."""
+
 _DTYPES = ("F16", "F32")
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -139,3 +142,15 @@ def _check(config: CodecConfig, arrays: Arrays) -> None:
             raise CheckpointError(f"array {name} holds a value that is not finite (in float16 at most 65504)")
         if name.endswith(".alpha") and not (arrays[name] > 0).all():
             raise CheckpointError(f"array {name} holds a value that is not positive (in float16 at least 6e-8)")
+        if not extreme(name, arrays[name]) <= LARGEST:
+            low = f"{1 / LARGEST:g}" if name.endswith(".alpha") else f"-{LARGEST:g}"
+            raise CheckpointError(
+                f"array {name} holds values from {arrays[name].min():g} to {arrays[name].max():g}; "
+                f"only from {low} to {LARGEST:g} does sound stay finite"
+            )
+
+
+def extreme(name: str, array: NDArray[np.float32]) -> float:
+    """Return the largest magnitude in an array; of Snake's alpha, 1 / alpha counts as well."""
+    largest = max(float(array.max(initial=0)), -float(array.min(initial=0)))
+    return max(largest, 1 / float(array.min())) if name.endswith(".alpha") else largest

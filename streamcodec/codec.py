@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamcodec.bitstream import pack_codes, unpack_codes
+from streamcodec.bitstream import make_packet, read_packet
 from streamcodec.checkpoint import Checkpoint, load_checkpoint
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Engine, Float32, Int16, fade
+from streamcodec.engine.alone import alone
 from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.engine.select import create_batch, create_engine
+from streamcodec.engine.stream import LiveStream, checked_samples
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 
 if TYPE_CHECKING:
@@ -146,67 +149,8 @@ class Codec:
             )
 
 
-def checked_samples(samples: Float32, length: int | None) -> Float32:
-    """Refuse what is no mono float32 audio; samples beyond +-1 are clamped to +-1.
-
-    Raises
-    ------
-    AudioError
-        Wrong type, shape, dtype or length, or a value that is not finite.
-    """
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32:
-        kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise AudioError(f"samples are {kind}; give a float32 array in [-1, 1] (int16: divide by 32768)")
-    if samples.ndim != 1:
-        raise AudioError(f"samples have shape {samples.shape}; give one channel, [T], a stream for each")
-    if length is not None and len(samples) != length:
-        raise AudioError(f"a frame of {len(samples)} samples; give exactly {length}, or use push() for any length")
-    if length is None and not len(samples):
-        raise AudioError("no samples; give at least one")
-    peak = np.abs(samples).max()
-    if not np.isfinite(peak):
-        at = int(np.flatnonzero(~np.isfinite(samples))[0])
-        raise AudioError(f"sample {at} is {samples[at]}; only finite values can be coded")
-    return np.clip(samples, -1, 1) if peak > 1 else samples
-
-
-class _Stream:
-    """State as one flat float32 vector: the engine's, then a few values of our own."""
-
-    def __init__(self, engine_state: Float32, own_values: int) -> None:
-        self._engine_values = engine_state.shape[1]
-        self._vector = np.zeros(self._engine_values + own_values, np.float32)
-
-    @property
-    def state(self) -> Float32:
-        """Everything the stream remembers, float32 of fixed size; `copy()` it to keep it, assign to restore it."""
-        return self._vector
-
-    @state.setter
-    def state(self, value: Float32) -> None:
-        value = np.asarray(value)
-        if value.shape != self._vector.shape or value.dtype != np.float32:
-            raise AudioError(
-                f"state is {value.dtype} {value.shape}; this stream's is float32 {self._vector.shape}: "
-                "restore only what the same kind of stream of the same model gave"
-            )
-        self._vector[:] = value
-
-    def reset(self) -> None:
-        """Forget everything, as if just started."""
-        self._vector[:] = 0
-
-    @property
-    def _engine_state(self) -> Float32:
-        return self._vector[: self._engine_values].reshape(1, -1)
-
-    @property
-    def _own(self) -> Float32:
-        return self._vector[self._engine_values :]
-
-
-class Encoder(_Stream):
-    """One live stream of packets.
+class Encoder(LiveStream):
+    """One live stream of packets, for one thread at a time.
 
     Samples that do not fill a frame yet wait in the state.
     """
@@ -227,25 +171,51 @@ class Encoder(_Stream):
         self._codes = np.empty((1, self._n_codebooks), np.int16)
 
     def encode(self, frame: Float32) -> bytes:
-        """Code one frame, float32 [frame_samples] in [-1, 1], into ceil(10 * K / 8) bytes.
+        """Code one frame, float32 [frame_samples] in [-1, 1], into `config.packet_bytes(K)` bytes.
 
         Raises
         ------
         AudioError
             The frame is of a wrong type or length, not finite, or samples of an earlier `push` still wait.
+        BusyError
+            Another thread uses the stream.
         """
-        frame = checked_samples(frame, self.codec.frame_samples)
-        if self.pending_samples:
-            raise AudioError(f"{self.pending_samples} pushed samples still wait; go on with push(), or flush() first")
-        return self._encode(frame)
+        if not self._busy.acquire(False):
+            raise self._in_use()
+        try:
+            frame = checked_samples(frame, self.codec.frame_samples)
+            if fill := self.pending_samples:
+                raise AudioError(f"{fill} pushed samples still wait; go on with push(), or flush() first")
+            return self._encode(frame)
+        finally:
+            self._busy.release()
 
     @property
     def pending_samples(self) -> int:
-        """Samples that wait for their frame to fill."""
-        return int(self._own[-1])
+        """Samples that wait for their frame to fill.
 
+        Raises
+        ------
+        AudioError
+            The state was written to, and their number is impossible.
+        """
+        own = self._own
+        count = float(own[-1])
+        if count and (problem := self._impossible(count, len(own) - 2)):
+            raise self._no_state(problem)
+        return int(count)
+
+    @alone
     def push(self, samples: Float32) -> list[bytes]:
-        """Take any number of samples, float32 [T]; return the packets of the frames that they complete."""
+        """Take any number of samples, float32 [T]; return the packets of the frames that they complete.
+
+        Raises
+        ------
+        AudioError
+            The samples are of a wrong type or not finite.
+        BusyError
+            Another thread uses the stream.
+        """
         samples = checked_samples(samples, None)
         waiting, packets = self._own[:-1], []
         while len(samples):
@@ -259,18 +229,32 @@ class Encoder(_Stream):
                 packets.append(self._encode(waiting))
         return packets
 
+    @alone
     def flush(self) -> list[bytes]:
         """Fill the frame that has begun with silence and return its packet, if there is one."""
         fill = self.pending_samples
         return self.push(np.zeros(self.codec.frame_samples - fill, np.float32)) if fill else []
 
     def _encode(self, frame: Float32) -> bytes:
-        self.codec.engine.encode_step(frame.reshape(1, -1), self._engine_state, self._codes)
-        return pack_codes(self._codes[0], self.codec.config.bits_per_code)
+        codes = self._codes  # another thread may set the bitrate
+        self.codec.engine.encode_step(frame.reshape(1, -1), self._engine_state, codes)
+        return make_packet(codes[0], self.codec.config.bits_per_code)
+
+    def _problem(self, own: Float32) -> str | None:
+        peak = np.abs(own[:-1]).max()
+        if peak > 1:
+            return f"holds a waiting sample of {peak:g}; samples go from -1 to 1"
+        return self._impossible(float(own[-1]), len(own) - 2)
+
+    @staticmethod
+    def _impossible(count: float, most: int) -> str | None:
+        if 0 <= count <= most and count == int(count):
+            return None
+        return f"holds {count:g} waiting samples; a whole number from 0 to {most} can wait"
 
 
-class Decoder(_Stream):
-    """One live stream of audio.
+class Decoder(LiveStream):
+    """One live stream of audio, for one thread at a time.
 
     A lost packet is concealed by the network, which was trained with lost frames; the level is held for
     4 frames (53 ms) of loss, fades out over the next 8, and comes back within one frame.
@@ -287,12 +271,24 @@ class Decoder(_Stream):
         ------
         BitstreamError
             Not a packet of this model: its length or a field is wrong; the stream's state is untouched.
+        AudioError
+            The state was written to, and makes sound that is not finite.
+        BusyError
+            Another thread uses the stream.
         """
+        if not self._busy.acquire(False):
+            raise self._in_use()
+        try:
+            return self._decode(packet)
+        finally:
+            self._busy.release()
+
+    def _decode(self, packet: bytes | None) -> Float32:
         config = self.codec.config
         if packet is None:
             codes = np.empty((1, 0), np.int16)
         else:
-            codes = unpack_codes(packet, config.bits_per_code).reshape(1, -1)
+            codes = read_packet(packet, config.bits_per_code).reshape(1, -1)
             if codes.shape[1] > config.n_codebooks:
                 raise BitstreamError(
                     f"a packet of {len(packet)} bytes has {codes.shape[1]} codes; "
@@ -300,11 +296,22 @@ class Decoder(_Stream):
                 )
         frame = np.empty((1, config.hop_samples), np.float32)
         self.codec.engine.decode_step(codes, self._engine_state, frame)
-        return self._faded(frame[0], lost=packet is None)
+        sound = frame[0]
+        if not isfinite(sound.dot(sound)):
+            raise self._no_state("makes sound that is not finite")
+        return self._faded(sound, lost=packet is None)
+
+    def _problem(self, own: Float32) -> str | None:
+        return fade.problem(own)
 
     def _faded(self, frame: Float32, lost: bool) -> Float32:
         """Scale by a gain that follows how many frames were lost in a row."""
-        (before,), (after,) = fade.gains(np.array([lost]), self._own.reshape(1, -1))
+        own = self._own
+        if not lost and own[0] == own[1] == 0:
+            return frame
+        (before,), (after,) = fade.gains(np.array([lost]), own.reshape(1, -1))
         if before == after == 1:
             return frame
+        if not (0 <= before <= 1 and 0 <= after <= 1):
+            raise self._no_state(f"fades from {before:g} to {after:g}; gains are from 0 to 1")
         return frame * np.linspace(before, after, len(frame), dtype=np.float32)

@@ -163,8 +163,8 @@ class CodecConfig:
         return count
 
     def packet_bytes(self, n_codebooks: int) -> int:
-        """Bytes of one packet with `n_codebooks` codes."""
-        return (self.bits_per_code * n_codebooks + 7) // 8
+        """Bytes of one packet with `n_codebooks` codes, and with a bit that ends them if a code has less than 8."""
+        return (self.bits_per_code * n_codebooks + (self.bits_per_code < 8) + 7) // 8
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads back."""

@@ -11,6 +11,7 @@ StreamcodecError
         CorruptStream       a checksum or a field does not hold
         TruncatedStream     the end is missing; what came before is intact
     BackendError            the chosen engine cannot run here
+    BusyError               a stream is used by two threads at once
     SlotError               a slot of a batch is not there, or none is free
     DeviceError             an audio device cannot be used
     CallError               a call that nobody took
@@ -63,6 +64,10 @@ class TruncatedStream(BitstreamError):
 
 class BackendError(StreamcodecError, RuntimeError):
     """The chosen engine cannot run here."""
+
+
+class BusyError(StreamcodecError, RuntimeError):
+    """A stream is used by two threads at once."""
 
 
 class SlotError(StreamcodecError, ValueError):

@@ -16,12 +16,14 @@ from streamcodec.audio.streams import open_sound
 from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter, is_scx
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32, Int16
-from streamcodec.engine.clips import decode_frames, encode_frames
+from streamcodec.engine.clips import BLOCK_FRAMES, decode_frames, encode_frames
 from streamcodec.errors import AudioError
 from streamcodec.files import atomic_output, check_replaceable, open_input
 
 MAX_CHANNELS = 8
 _BLOCK_SAMPLES = 1 << 16
+_PIECE_VALUES = 1 << 18
+"""Samples, all channels counted, that are decoded or resampled at once."""
 
 Progress = Callable[[int], None]
 """Called with the number of samples (per channel) done since the last call."""
@@ -234,6 +236,7 @@ def decode_file(
     """Decode a `.scx` file or a pipe.
 
     Not strict: damaged blocks are concealed, and a file that was cut is decoded up to the cut; the report says so.
+    Sound is made in pieces, whose size depends neither on the file's blocks nor on its rate.
 
     Parameters
     ----------
@@ -249,7 +252,8 @@ def decode_file(
     Raises
     ------
     BitstreamError
-        The file is not one of this model's; when strict, it is damaged or cut.
+        The file is not one of this model's, or its header contradicts the model, in which case nothing was decoded;
+        when strict, it is damaged or cut.
     FileExistsError
         The target is the source, or somebody's recording.
     OSError
@@ -258,7 +262,8 @@ def decode_file(
     check_replaceable(target, source, is_own_sound, "was not made by streamcodec", force=force)
     with open_input(source) as file:
         reader = ScxReader(file, model_id=codec.model_id, strict=strict, on_corrupt="raise" if strict else "conceal")
-        header = reader.header
+        header, config = reader.header, codec.config
+        header.check_model(config.sample_rate_hz, config.hop_samples, config.bits_per_code, config.n_codebooks)
         rate_hz = sample_rate_hz or header.sample_rate_hz
 
         def length(n_samples: int | None) -> int | None:
@@ -272,7 +277,7 @@ def decode_file(
         held = np.zeros((0, header.channels), np.float32)
         total = length(header.n_samples)
         with AudioWriter(target, rate_hz, header.channels, fmt=fmt, n_samples=total) as writer:
-            for samples in _decoded(codec, reader):
+            for samples in _decoded(codec, reader, rate_hz):
                 held = np.concatenate([held, resampler.process(samples)])
                 ready = max(0, len(held) - n_held)
                 writer.write(_trimmed(held[:ready], total, writer.n_samples))
@@ -293,14 +298,21 @@ def decode_file(
     )
 
 
-def _decoded(codec: Codec, reader: ScxReader) -> Iterator[Float32]:
-    """Audio [T, channels] of each block at the codec's rate."""
-    channels = reader.header.channels
+def _decoded(codec: Codec, reader: ScxReader, out_hz: int) -> Iterator[Float32]:
+    """Audio at the codec's rate in pieces [T, channels], short ones where they become long at `out_hz`."""
+    channels, hop = reader.header.channels, codec.frame_samples
     state = codec.engine.decoder_state(channels)
+    n_frames = min(max(1, _PIECE_VALUES // (channels * hop)), BLOCK_FRAMES)
+    ratio = max(1, out_hz / codec.sample_rate_hz)
+    n_samples = max(1, int(_PIECE_VALUES / (channels * ratio)))
     for block in reader:
-        frames = np.empty((block.shape[2], channels, codec.frame_samples), np.float32)
-        decode_frames(codec.engine, np.ascontiguousarray(block.transpose(2, 0, 1)), state, frames)
-        yield np.ascontiguousarray(frames.transpose(0, 2, 1)).reshape(-1, channels)
+        for start in range(0, block.shape[2], n_frames):
+            codes = np.ascontiguousarray(block[:, :, start : start + n_frames].transpose(2, 0, 1))
+            frames = np.empty((len(codes), channels, hop), np.float32)
+            decode_frames(codec.engine, codes, state, frames)
+            samples = np.ascontiguousarray(frames.transpose(0, 2, 1)).reshape(-1, channels)
+            for at in range(0, len(samples), n_samples):
+                yield samples[at : at + n_samples]
 
 
 def _trimmed(samples: Float32, total: int | None, written: int) -> Float32:

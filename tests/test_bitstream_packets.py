@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcodec.bitstream import pack_codes, unpack_codes
+from streamcodec.bitstream import make_packet, pack_codes, read_packet, unpack_codes
 from streamcodec.errors import BitstreamError, CorruptStream, TruncatedStream
 
 
@@ -49,6 +49,57 @@ def test_short_codes_need_to_be_told_how_many_they_are():
     assert unpack_codes(b"\x80", 5).tolist() == [16]
     with pytest.raises(BitstreamError, match="2 to 3 codes of 5 bits"):
         unpack_codes(bytes(2), 5)
+
+
+@settings(deadline=None, derandomize=True)
+@given(packets())
+def test_every_packet_tells_how_many_codes_it_holds(case):
+    bits, codes = case
+    packet = make_packet(codes, bits)
+    assert len(packet) == (bits * len(codes) + (bits < 8) + 7) // 8
+    assert packet == pack_codes(codes, bits) or bits < 8
+    for count in (None, len(codes)):
+        np.testing.assert_array_equal(read_packet(memoryview(packet), bits, count), codes)
+    for other in {1, len(codes) - 1, len(codes) + 1, 64} - {0, 65, len(codes)}:
+        with pytest.raises(BitstreamError):
+            read_packet(packet, bits, other)
+
+
+@pytest.mark.parametrize("bits", range(1, 8))
+def test_short_codes_of_any_number_up_to_64_are_told_apart(bits):
+    made = {make_packet(np.full(count, value), bits) for count in range(1, 65) for value in (0, 2**bits - 1)}
+    assert len(made) == 2 * 64
+    for packet in made:
+        assert make_packet(read_packet(packet, bits), bits) == packet
+
+
+@pytest.mark.parametrize(
+    ("packet", "bits", "error"),
+    [
+        (b"", 4, TruncatedStream),
+        (b"\x00", 4, CorruptStream),  # no 1 in the last byte
+        (b"\x12\x00", 4, CorruptStream),
+        (b"\x80", 4, CorruptStream),  # a 1 behind no code
+        (b"\x12\x34", 4, CorruptStream),  # the 1 stands within a code
+        (b"\x12\x38" + bytes(31) + b"\x80", 4, CorruptStream),  # 66 codes
+        (bytes(1000) + b"\x80", 1, CorruptStream),
+        (b"\x80", 0, BitstreamError),
+    ],
+)
+def test_packet_of_short_codes_that_was_cut_or_damaged_is_refused(packet, bits, error):
+    with pytest.raises(error):
+        read_packet(packet, bits)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.binary(max_size=80), st.integers(-1, 16))
+def test_what_is_read_from_random_bytes_is_what_makes_them(packet, bits):
+    problem = ""
+    try:
+        assert make_packet(read_packet(packet, bits), bits) == packet
+    except BitstreamError as error:
+        problem = str(error)
+    assert "\n" not in problem
 
 
 def test_padding_that_is_not_zero_is_refused():

@@ -16,7 +16,9 @@ from network_reference import random_weights
 from safetensors.numpy import save
 from small_models import SMALL, small_checkpoint
 
+from streamcodec import Codec
 from streamcodec.checkpoint import load_checkpoint, model_id_of, save_checkpoint
+from streamcodec.engine.select import create_engine
 from streamcodec.errors import CheckpointError
 
 
@@ -201,3 +203,79 @@ print(checkpoint.model_id.hex())
     done = subprocess.run([sys.executable, "-c", script, str(made)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == load_checkpoint(made).model_id.hex()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("decoder.0.bias", 1e20, r"decoder\.0\.bias holds values from .* to 1e\+20; only from -1e\+09 to 1e\+09"),
+        ("quantizer.3.codebook", -3e38, r"quantizer\.3\.codebook holds values from -3e\+38"),
+        ("decoder.1.alpha", 1e-45, r"decoder\.1\.alpha holds values from 1.*e-45 to .*; only from 1e-09 to 1e\+09"),
+        ("encoder.1.2.alpha", 3e38, r"encoder\.1\.2\.alpha holds values"),
+    ],
+)
+def test_value_that_no_sound_survives_is_refused_by_the_arrays_name(
+    tmp_path: Path, name: str, value: float, match: str
+) -> None:
+    weights = random_weights(SMALL)
+    weights[name].reshape(-1)[-1] = value
+    path = rewritten(tmp_path / "x.safetensors", weights)
+    with pytest.raises(CheckpointError, match=match):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match=match):
+        save_checkpoint(tmp_path / "y.safetensors", SMALL, weights, half=False)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize(
+    ("part", "factor"),
+    [("encoder.", 1e6), ("decoder.", 1e6), ("weight", 1e8), ("encoder.3.3.weight", 2e9), ("decoder.0.weight", None)],
+)
+def test_weights_whose_products_overflow_are_refused_when_an_engine_gets_them(
+    tmp_path: Path, backend: str, part: str, factor: float | None
+) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch", reason="the torch engine needs torch")
+    weights = random_weights(SMALL)
+    changed = [name for name in weights if part in name and not name.endswith("alpha")]
+    assert changed
+    for name in changed:
+        limit = 9e8 / np.abs(weights[name]).max()
+        weights[name] = (weights[name] * min(limit, factor or limit)).astype(np.float32)
+    checkpoint = load_checkpoint(rewritten(tmp_path / "x.safetensors", weights))
+    with pytest.raises(CheckpointError, match=r"make sound that is not finite: .* most extreme array is \w+\."):
+        create_engine(checkpoint, backend)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("direction", ["encoder", "decoder"])
+def test_taps_that_reach_far_back_are_tried_as_well(tmp_path: Path, backend: str, direction: str) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch", reason="the torch engine needs torch")
+    weights = random_weights(SMALL)
+    oldest = [name for name in weights if name.startswith(direction) and name.endswith(".1.weight")]
+    for name in oldest:  # the oldest taps of the dilated convolutions: with silence before, they multiply zeros
+        weights[name][0] = 9e8
+    checkpoint = load_checkpoint(rewritten(tmp_path / "x.safetensors", weights))
+    with pytest.raises(CheckpointError, match=rf"most extreme array is {direction}\.\d+\.1\.weight, up to 9e\+08"):
+        create_engine(checkpoint, backend)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_vector_that_no_sound_chooses_is_tried_as_well(tmp_path: Path, backend: str) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch", reason="the torch engine needs torch")
+    weights = random_weights(SMALL)
+    weights["quantizer.2.codebook"][77] = -9e8  # its dot product with most queries is low
+    weights["quantizer.2.out_weight"] *= 1e8
+    checkpoint = load_checkpoint(rewritten(tmp_path / "x.safetensors", weights))
+    with pytest.raises(CheckpointError, match=r"most extreme array is quantizer\.2\.codebook, up to 9e\+08"):
+        create_engine(checkpoint, backend)
+
+
+@pytest.mark.parametrize("alpha", [6e-8, 1e-4, 1e3, 65_504])
+def test_extreme_weights_whose_sound_is_finite_are_taken(tmp_path: Path, alpha: float) -> None:
+    weights = {n: np.full_like(a, alpha) if n.endswith("alpha") else a for n, a in random_weights(SMALL).items()}
+    codec = Codec.load(rewritten(tmp_path / "x.safetensors", weights))
+    codes = codec.tokenize(np.random.default_rng(0).uniform(-1, 1, 9000).astype(np.float32))
+    assert np.isfinite(codec.detokenize(codes)).all()

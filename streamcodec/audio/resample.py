@@ -106,7 +106,8 @@ class StreamingResampler:
         self._finished = True
         self.n_out_samples = n_out_samples
         out = np.zeros((missing, self.channels), np.float32)
-        silence = np.zeros((_FLUSH_SAMPLES, self.channels), np.float32)
+        at_once = max(1, _FLUSH_SAMPLES * self.in_hz // max(self.in_hz, self.out_hz))
+        silence = np.zeros((at_once, self.channels), np.float32)
         done = missing if self._soxr is None else 0
         while done < missing:
             part = self._convert(silence)[: missing - done]

@@ -13,6 +13,7 @@ _HEAD = struct.Struct(">HH")
 _CRC = struct.Struct(">I")
 _LENGTH = struct.Struct(">Q")
 _INDEX = struct.Struct(">I")
+_PIECE_CODES = 1 << 16
 BLOCK_HEAD_BYTES = _HEAD.size
 BLOCK_CRC_BYTES = _CRC.size
 END_BYTES = _HEAD.size + _LENGTH.size + _CRC.size
@@ -35,13 +36,13 @@ def parse_head(index: int, head: bytes) -> int | None:
     return n_frames if head == _head(index, n_frames) else None
 
 
-def parse_body(index: int, head: bytes, body: bytes) -> bytes | None:
-    """Payload of block `index` given all that follows its head; None where the CRC does not hold."""
-    payload = body[: -_CRC.size]
+def parse_body(index: int, head: bytes, body: bytes) -> memoryview | None:
+    """Payload of block `index`, a view of all that follows its head, or None where the CRC does not hold."""
+    payload = memoryview(body)[: -_CRC.size]
     return payload if body[-_CRC.size :] == _CRC.pack(_crc(index, head, payload)) else None
 
 
-def parse_length(payload: bytes) -> int:
+def parse_length(payload: memoryview) -> int:
     """Samples that an end marker states."""
     (n_samples,) = _LENGTH.unpack(payload)
     return int(n_samples)
@@ -54,25 +55,36 @@ def pack_block(codes: NDArray[np.integer[Any]], bits_per_code: int) -> bytes:
 
 
 def unpack_block(
-    payload: bytes, channels: int, n_codebooks: int, n_frames: int, bits_per_code: int
+    payload: bytes | memoryview, channels: int, n_codebooks: int, n_frames: int, bits_per_code: int
 ) -> NDArray[np.int16]:
-    """Codes int16 [channels, K, n_frames] of a payload, which may be longer than that."""
-    count = n_frames * channels * n_codebooks
-    bits = np.unpackbits(np.frombuffer(payload, np.uint8), count=count * bits_per_code).reshape(count, bits_per_code)
-    codes = np.zeros(count, np.int16)
-    for j in range(bits_per_code):
-        codes <<= 1
-        codes |= bits[:, j]
-    return np.ascontiguousarray(codes.reshape(n_frames, channels, n_codebooks).transpose(1, 2, 0))
+    """Codes int16 [channels, K, n_frames] of a payload, which may be longer than that.
+
+    In pieces: bits take sixteen times the room of the bytes that they come from.
+    """
+    per_frame = channels * n_codebooks
+    codes = np.empty((channels, n_codebooks, n_frames), np.int16)
+    data = np.frombuffer(payload, np.uint8)
+    piece = 8 * max(1, _PIECE_CODES // (8 * per_frame))  # frames that begin at a byte
+    for start in range(0, n_frames, piece):
+        frames = min(piece, n_frames - start)
+        count = frames * per_frame
+        first = start * per_frame * bits_per_code // 8
+        bits = np.unpackbits(data[first:], count=count * bits_per_code).reshape(count, bits_per_code)
+        values = np.zeros(count, np.int16)
+        for j in range(bits_per_code):
+            values <<= 1
+            values |= bits[:, j]
+        codes[:, :, start : start + frames] = values.reshape(frames, channels, n_codebooks).transpose(1, 2, 0)
+    return codes
 
 
-def padding_is_zero(payload: bytes, n_bits: int) -> bool:
+def padding_is_zero(payload: memoryview, n_bits: int) -> bool:
     """Whether the bits of the last byte that carry no code are zero."""
     n_padding = 8 * len(payload) - n_bits
     return payload[-1] & ((1 << n_padding) - 1) == 0
 
 
-def _crc(index: int, *parts: bytes) -> int:
+def _crc(index: int, *parts: bytes | memoryview) -> int:
     """CRC-32 over the index as uint32, then the parts: a block that moved fails its check."""
     crc = zlib.crc32(_INDEX.pack(index & 0xFFFFFFFF))
     for part in parts:

@@ -130,6 +130,27 @@ class ScxHeader:
         """Bytes of the codes of a block of `n_frames`."""
         return (n_frames * self.frame_bits + 7) // 8
 
+    def check_model(self, codec_rate_hz: int, hop_samples: int, bits_per_code: int, n_codebooks: int) -> None:
+        """Refuse a header that contradicts the model whose id it has; `n_codebooks` is the most that the model makes.
+
+        Raises
+        ------
+        CorruptStream
+            A field is not the model's; it is named.
+        """
+        for field, own in (
+            ("codec_rate_hz", codec_rate_hz),
+            ("hop_samples", hop_samples),
+            ("bits_per_code", bits_per_code),
+        ):
+            value = getattr(self, field)
+            if value != own:
+                raise CorruptStream(f"the header's {field} is {value}, but {own} in the model that it names.")
+        if self.n_codebooks > n_codebooks:
+            raise CorruptStream(
+                f"the header's n_codebooks is {self.n_codebooks}, but the model that it names has {n_codebooks}."
+            )
+
     def to_bytes(self) -> bytes:
         """The header's bytes, CRC last."""
         data = _FIELDS.pack(

@@ -1,4 +1,4 @@
-"""One frame of one stream as a packet: K codes, most significant bit first, and nothing else."""
+"""One frame of one stream as a packet: K codes, most significant bit first, and nothing else but what tells K."""
 
 from __future__ import annotations
 
@@ -11,10 +11,78 @@ from streamcodec.errors import BitstreamError, CorruptStream, TruncatedStream
 
 MAX_CODEBOOKS = 64
 MAX_BITS_PER_CODE = 15
+LENGTH_TELLS_BITS = 8
+"""Codes of so many bits or more: every K has a length of its own."""
+
+
+def make_packet(codes: NDArray[np.integer[Any]], bits_per_code: int) -> bytes:
+    """Packet of one frame, which `read_packet` reads without being told K.
+
+    Codes of 8 bits or more are packed as `pack_codes` does.  Shorter ones are followed by a 1, then zeros up to the
+    byte: a byte more where the codes fill theirs.
+
+    Raises
+    ------
+    BitstreamError
+        The codes have a wrong shape, type or range.
+
+    Examples
+    --------
+    >>> make_packet(np.array([1, 1023]), bits_per_code=10).hex(" "), make_packet(np.array([1, 2, 3]), 4).hex(" ")
+    ('00 7f f0', '12 38')
+    """
+    packed = pack_codes(codes, bits_per_code)
+    if bits_per_code >= LENGTH_TELLS_BITS:
+        return packed
+    n_padding = 8 * len(packed) - bits_per_code * len(codes)
+    return packed[:-1] + bytes([packed[-1] | 1 << (n_padding - 1)]) if n_padding else packed + b"\x80"
+
+
+def read_packet(
+    packet: bytes | bytearray | memoryview, bits_per_code: int, n_codebooks: int | None = None
+) -> NDArray[np.int16]:
+    """Codes of a packet that `make_packet` made, int16 [K].
+
+    Parameters
+    ----------
+    packet : bytes
+        One packet.
+    bits_per_code : int
+        1 to 15.
+    n_codebooks : int or None
+        K that the packet must have, any when None.
+
+    Raises
+    ------
+    TruncatedStream
+        The packet is empty, or shorter than `n_codebooks` needs.
+    CorruptStream
+        No K gives this packet, or K is not `n_codebooks`.
+
+    Examples
+    --------
+    >>> read_packet(bytes.fromhex("1238"), bits_per_code=4)
+    array([1, 2, 3], dtype=int16)
+    """
+    if bits_per_code >= LENGTH_TELLS_BITS or not len(packet):
+        return unpack_codes(packet, bits_per_code, n_codebooks)
+    check_bits(bits_per_code)
+    last = packet[-1]
+    n_padding = (last & -last).bit_length()  # the 1 and the zeros behind it
+    count, rest = divmod(8 * len(packet) - n_padding, bits_per_code)
+    if not last or rest or not 1 <= count <= MAX_CODEBOOKS:
+        raise CorruptStream(
+            f"a packet of {len(packet)} bytes that ends in {last:08b} holds no whole number of codes of "
+            f"{bits_per_code} bits from 1 to {MAX_CODEBOOKS}, then a 1; this packet was cut or damaged."
+        )
+    if n_codebooks not in (None, count):
+        raise CorruptStream(f"the packet holds {count} codes of {bits_per_code} bits, not {n_codebooks}.")
+    end = bytes([last & last - 1]) if n_padding < 8 else b""  # the last byte without the 1
+    return unpack_codes(bytes(packet[:-1]) + end, bits_per_code, count)
 
 
 def pack_codes(codes: NDArray[np.integer[Any]], bits_per_code: int) -> bytes:
-    """Packet of one frame: exactly ceil(bits_per_code * K / 8) bytes, padding bits zero.
+    """Codes without gaps: exactly ceil(bits_per_code * K / 8) bytes, padding bits zero.
 
     Parameters
     ----------
@@ -53,17 +121,17 @@ def pack_codes(codes: NDArray[np.integer[Any]], bits_per_code: int) -> bytes:
 def unpack_codes(
     packet: bytes | bytearray | memoryview, bits_per_code: int, n_codebooks: int | None = None
 ) -> NDArray[np.int16]:
-    """Codes of a packet, int16 [K].
+    """Codes that `pack_codes` packed, int16 [K].
 
     Parameters
     ----------
     packet : bytes
-        One packet.
+        What it gave.
     bits_per_code : int
         1 to 15.
     n_codebooks : int or None
         K that the packet must have; None takes it from the packet's length, which tells K whenever a code has
-        8 bits or more.
+        8 bits or more (with fewer, `make_packet` and `read_packet` need not be told).
 
     Raises
     ------

@@ -191,7 +191,7 @@ class ScxReader:
         self._only_end = head_holds and count < header.block_frames
         return codes
 
-    def _end(self, payload: bytes | None) -> None:
+    def _end(self, payload: memoryview | None) -> None:
         """Take the end marker, whose payload is None if it is damaged."""
         n_samples = None if payload is None else parse_length(payload)
         stated = self.header.n_samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,14 @@ class CpuEngine:
                 found = f"has shape {weights[key].shape}" if key in weights else "is missing"
                 raise CheckpointError(f"array {key} {found}; {config.name} needs shape {shape}")
         given = {key: np.ascontiguousarray(weights[key], np.float32) for key in array_shapes(config)}
+        self._given = {key: weights[key] for key in given}, half_weights
         self._encoder = compile_encoder(config, given, half_weights)
         self._decoder = compile_decoder(config, given, half_weights)
         self._local = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are packed anew: programs hold addresses, and their layout is this processor's."""
+        return type(self), (self.config, *self._given)
 
     @property
     def weight_bytes(self) -> int:

@@ -25,3 +25,13 @@ def gains(lost: NDArray[np.bool_], state: Float32) -> tuple[Float32, Float32]:
     state[:, 1] = np.maximum(0, (state[:, 0] - HOLD_FRAMES) / FADE_FRAMES)
     after: Float32 = 1 - state[:, 1]
     return before, after
+
+
+def problem(own: Float32) -> str | None:
+    """What makes finite values of one stream impossible, if anything does.  own: [VALUES]."""
+    lost, down = own.tolist()
+    most = HOLD_FRAMES + FADE_FRAMES
+    if not 0 <= lost <= most or lost % 1:
+        return f"holds {lost:g} lost frames; a whole number from 0 to {most} is counted"
+    expected = max(0, lost - HOLD_FRAMES) / FADE_FRAMES
+    return None if down == expected else f"holds a fade of {down:g}; after {lost:g} lost frames it is {expected:g}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamcodec.checkpoint import Checkpoint
 from streamcodec.engine import Engine
+from streamcodec.engine.sound_check import check_sound
 from streamcodec.errors import BackendError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ def create_engine(checkpoint: Checkpoint, backend: str = "auto", device: str = "
         An unknown name, or an engine that cannot run this model or cannot run here.
     MissingExtraError
         torch is asked for and not installed.
+    CheckpointError
+        The weights make sound that is not finite.
     """
+    engine = _made(checkpoint, backend, device)
+    check_sound(engine, checkpoint.arrays)
+    return engine
+
+
+def _made(checkpoint: Checkpoint, backend: str, device: str) -> Engine:
     if backend not in BACKENDS:
         raise BackendError(f"backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
     if device not in DEVICES:

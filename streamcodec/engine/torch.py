@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
+import streamcodec.engine.forked  # noqa: F401
 from streamcodec.checkpoint import Arrays
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16
@@ -40,9 +43,14 @@ class TorchEngine:
             raise BackendError(f"device {device}: torch finds no GPU; choose device='cpu'")
         self.config = config
         self.device = torch.device(device)
+        self._arrays = arrays
         model = CodecModel(config)
         model.load_arrays(arrays)
         self.model = model.eval().requires_grad_(False).to(self.device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made anew from the arrays; a pickle then needs the same kind of device."""
+        return type(self), (self.config, self._arrays, str(self.device))
 
     def encoder_state(self, streams: int = 1) -> Float32:
         """Zeroed state of `streams` encoders, [streams, values]."""

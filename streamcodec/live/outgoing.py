@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 
-from streamcodec.bitstream import pack_codes, unpack_codes
+from streamcodec.bitstream import make_packet, read_packet
 from streamcodec.codec import Codec
 from streamcodec.engine import Int16
 from streamcodec.live.adaptation import RateControl
@@ -50,14 +50,17 @@ class Outgoing:
     def pack(self, ssrc: int, packet: bytes, seen_loss: float, *, marker: bool) -> bytes:
         """Datagram of the next packet; `seen_loss` is that of what comes from the other side, 0 to 1."""
         bits, count = self._codec.config.bits_per_code, self._rate.copy_codebooks
+        sent = read_packet(packet, bits)
         copies = tuple(
-            pack_codes(codes[:count], bits) for codes in list(self._codes)[: self._rate.n_copies] if len(codes) >= count
+            make_packet(codes[:count], bits)
+            for codes in list(self._codes)[: self._rate.n_copies]
+            if len(codes) >= count
         )
-        payload = Media(packet, 8 * len(packet) // bits, copies, count if copies else 0, seen_loss).pack()
+        payload = Media(packet, len(sent), copies, count if copies else 0, seen_loss).pack()
         self.payload_bytes += len(payload)
         header = RtpHeader(MEDIA_TYPE, self._number, self._timestamp, ssrc, marker=marker).pack()
         datagram = header + (self.sealer.seal(self._number, header, payload) if self.sealer else payload)
-        self._codes.appendleft(unpack_codes(packet, bits))
+        self._codes.appendleft(sent)
         self._number += 1
         self._timestamp += self._codec.frame_samples
         return datagram

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamcodec.bitstream import unpack_codes
+from streamcodec.bitstream import read_packet
 from streamcodec.config import CodecConfig
 from streamcodec.errors import BitstreamError
 
@@ -65,7 +65,7 @@ class Media:
         at = _HEAD_BYTES + packet_bytes
         packet = payload[_HEAD_BYTES:at]
         parts = tuple(payload[start : start + copy_bytes] for start in range(at, expected, copy_bytes or 1))
-        unpack_codes(packet, config.bits_per_code, n_codebooks)
+        read_packet(packet, config.bits_per_code, n_codebooks)
         for part in parts:
-            unpack_codes(part, config.bits_per_code, copy_codebooks)
+            read_packet(part, config.bits_per_code, copy_codebooks)
         return cls(packet, n_codebooks, parts, copy_codebooks, loss / 255)

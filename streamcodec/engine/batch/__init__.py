@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamcodec.bitstream import pack_codes, unpack_codes
+import streamcodec.engine.forked  # noqa: F401
+from streamcodec.bitstream import make_packet, read_packet
 from streamcodec.checkpoint import Arrays
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16, fade
+from streamcodec.engine.alone import OneThread, alone
 from streamcodec.engine.batch import checks
 from streamcodec.engine.batch.buffers import Buffers
 from streamcodec.engine.batch.checks import UNUSED
@@ -29,13 +31,14 @@ class Step(NamedTuple):
     heard: Float32
 
 
-class StreamBatch:
+class StreamBatch(OneThread):
     """Up to B streams on one device, stepped together, each with its own state, bitrate and life.
 
     A step takes one frame of every stream: it encodes what is in `frames` into `codes` and decodes what is in
     `received` into `heard`.  All state stays on the device; capacity is fixed here, and joining, leaving and
     resetting allocate nothing.  What a stream gets depends on no other stream and not on its slot, bit for bit.
-    On CUDA a step is two copies and one launch of a CUDA graph.  One thread at a time may use a batch.
+    On CUDA a step is two copies and one launch of a CUDA graph.  One thread at a time may use a
+    batch; a second one gets a BusyError.  A batch cannot be copied or pickled.
 
     The four arrays lie in pinned host memory.  Write rows of the first two, call `step()`, read rows of the others:
 
@@ -87,6 +90,7 @@ class StreamBatch:
         precision: str = "ieee",
         graph: bool = True,
     ) -> None:
+        super().__init__()
         if mode not in MODES:
             raise BackendError(f"mode {mode!r} is unknown for a batch; choose one of {', '.join(MODES)}")
         if streams < 1:
@@ -149,6 +153,7 @@ class StreamBatch:
         """Which slots are taken, bool [B]; a copy."""
         return self._joined.copy()
 
+    @alone
     def join(self, bitrate_bps: float | None = None) -> int:
         """Start a stream in the lowest free slot, at the batch's bitrate when None.
 
@@ -168,6 +173,7 @@ class StreamBatch:
         self.reset(slot)
         return slot
 
+    @alone
     def leave(self, slot: int) -> None:
         """End a stream; its slot is free."""
         self._check(slot)
@@ -175,28 +181,33 @@ class StreamBatch:
         self.frames[slot] = self.heard[slot] = 0
         self.received[slot] = self.codes[slot] = UNUSED
 
+    @alone
     def reset(self, slot: int) -> None:
         """Make a stream forget everything, as if it had just joined; its bitrate stays."""
         self._check(slot)
         self._fresh.add(slot)  # zeroed at the start of the next step, with all others
         self._fade_state[slot] = 0
 
+    @alone
     def bitrate_bps(self, slot: int) -> float:
         """Bitrate that a stream is encoded at."""
         self._check(slot)
         return int(self._inputs.host["books"][slot]) * self.config.bitrate_step_bps
 
+    @alone
     def set_bitrate(self, slot: int, bitrate_bps: float) -> None:
         """Encode a stream at another bitrate from the next frame on."""
         self._check(slot)
         self._inputs.host["books"][slot] = self.config.codebooks_for(bitrate_bps)
 
+    @alone
     def packet(self, slot: int) -> bytes:
         """Return what the last step encoded for a stream, as a packet."""
         self._check(slot)
         row = self.codes[slot]
-        return pack_codes(row[row != UNUSED], self.config.bits_per_code)
+        return make_packet(row[row != UNUSED], self.config.bits_per_code)
 
+    @alone
     def receive(self, slot: int, packet: bytes | None) -> None:
         """Give the next step a packet to decode for a stream; None is a lost one.
 
@@ -206,12 +217,13 @@ class StreamBatch:
             Not a packet of this model.
         """
         self._check(slot)
-        codes = np.empty(0, np.int16) if packet is None else unpack_codes(packet, self.config.bits_per_code)
+        codes = np.empty(0, np.int16) if packet is None else read_packet(packet, self.config.bits_per_code)
         if len(codes) > self.config.n_codebooks:
             raise BitstreamError(f"a packet of {len(codes)} codes; this model makes at most {self.config.n_codebooks}")
         self.received[slot] = UNUSED
         self.received[slot, : len(codes)] = codes
 
+    @alone
     def step(
         self,
         frames: Float32 | None = None,
@@ -290,6 +302,9 @@ class StreamBatch:
         with torch.cuda.stream(stream):
             self._steps.reset(torch.arange(self.streams, device=self.device))
         stream.synchronize()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise BackendError("a StreamBatch lives on its device and cannot be copied or pickled; make another there")
 
     def _check(self, slot: int) -> None:
         if not (0 <= slot < self.streams and self._joined[slot]):
