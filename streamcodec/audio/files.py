@@ -39,6 +39,7 @@ __all__ = [
 
 _CODED = {"flac": {"format": "FLAC", "subtype": "PCM_16"}, "ogg": {"format": "OGG", "subtype": "VORBIS"}}
 _WAV_SAMPLES = "s16le"
+_MOST_SAMPLES = 1 << 48  # what is longer is no length but a fault in somebody's header
 _LONG_BYTES = 4_000_000_000
 _WRITE_SAMPLES = 16_384  # libsndfile's Vorbis encoder overflows the stack on long writes
 
@@ -83,7 +84,8 @@ class AudioWriter:
         self.clipped_samples = 0
         self._path, self._sample_rate_hz, self._channels = path, sample_rate_hz, channels
         self._format = output_format(path, fmt)
-        self._stated_bytes = None if n_samples is None else n_samples * channels * pcm_bytes(_WAV_SAMPLES)
+        known = n_samples is not None and n_samples < _MOST_SAMPLES
+        self._stated_bytes = (n_samples or 0) * channels * pcm_bytes(_WAV_SAMPLES) if known else None
         self._stack = ExitStack()
         self._file: Any = None
         self._sink: Sink
@@ -113,7 +115,7 @@ class AudioWriter:
                     f"{self._path} cannot be {self._channels} channels at {self._sample_rate_hz} Hz: {_reason(error)}"
                 ) from None
             if wav:
-                output.write(self._header(self._stated_bytes, roomy))
+                output.write(self._header(None if seekable else self._stated_bytes, roomy))
             stack.push(self._close)
             self._output = output if wav and seekable else None
             self._stack = stack.pop_all()
