@@ -128,7 +128,7 @@ class CodecConfig:
                 f"dilations has lists for {len(given)} stages and there are {len(self.strides)} strides; give one list "
                 "for each stride, or one for all"
             )
-        return tuple(self._whole_numbers("dilations", stage, 64) for stage in given)
+        return tuple(self._whole_numbers(f"dilations[{i}]", stage, 64) for i, stage in enumerate(given))
 
     def _checked_width(self, field: str, value: object, high: int) -> int | tuple[int, ...]:
         if not isinstance(value, tuple | list):
