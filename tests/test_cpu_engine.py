@@ -83,17 +83,18 @@ def test_inputs_may_be_views_but_outputs_must_be_contiguous() -> None:
         engine.encode_step(waveform(SMALL, 1), state, np.zeros((1, 3), np.int16))
 
 
-def test_streams_together_equal_streams_alone() -> None:
-    engine = CpuEngine(TINY, random_weights(TINY))
-    inputs = np.stack([waveform(TINY, 6, seed) for seed in range(STREAMS)])
+@pytest.mark.parametrize("config", [TINY, PRESETS["voice-24k"]], ids=["tiny", "voice"])
+def test_streams_together_equal_streams_alone(config: CodecConfig) -> None:
+    engine, books = CpuEngine(config, random_weights(config)), config.n_codebooks
+    inputs = np.stack([waveform(config, 6, seed) for seed in range(STREAMS)])
     states, decoder_states = engine.encoder_state(STREAMS), engine.decoder_state(STREAMS)
     for f in range(6):
-        codes, frames = np.zeros((STREAMS, 12), np.int16), np.full((STREAMS, TINY.hop_samples), np.nan, np.float32)
+        codes, frames = np.zeros((STREAMS, books), np.int16), np.full((STREAMS, config.hop_samples), np.nan, np.float32)
         engine.encode_step(np.ascontiguousarray(inputs[:, f]), states, codes)
         engine.decode_step(codes, decoder_states, frames)
     for stream in range(STREAMS):
         state, decoder_state = engine.encoder_state(), engine.decoder_state()
-        alone = encode(engine, inputs[stream], state, 12)
+        alone = encode(engine, inputs[stream], state, books)
         np.testing.assert_array_equal(alone[-1], codes[stream])
         audio = decode(engine, list(alone), decoder_state)
         np.testing.assert_allclose(audio[-1], frames[stream], rtol=1e-5, atol=1e-5)
