@@ -48,7 +48,7 @@ class Checkpoint:
 def model_id_of(config: CodecConfig, arrays: Arrays) -> bytes:
     """First 8 bytes of the SHA-256 of codebooks, their output projections and the decoder, as float32.
 
-    What the arrays do not tell of the network counts too: its strides, and dilations and edge unless they are the usual.
+    What the arrays do not tell of the network counts too: strides, and dilations and edge where they are not the usual.
     """
     shape = f"{config.sample_rate_hz} {config.strides} {config.causal}"
     for name, usual in (("dilations", (1, 3, 9)), ("edge", "conv")):

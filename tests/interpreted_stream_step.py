@@ -36,6 +36,13 @@ LAYERS = {
     "waveform of short frames": partial(waveform, 3, 40, 7),
 }
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+NARROW = (
+    "residual, frames straddle tiles",
+    "conv by two",
+    "transposed by eight",
+    "transposed to a waveform",
+    "waveform",
+)
 PRODUCTS = {torch.float32: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.float32}
 """Type of the weights beside activations of a type: the interpreter multiplies bfloat16 as whole numbers."""
 
@@ -55,7 +62,7 @@ def test_steps_equal_the_reference_and_idle_streams_stay_as_they_are(make: Make)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", ["residual, frames straddle tiles", "conv by two", "transposed to a waveform", "waveform"])
+@pytest.mark.parametrize("name", NARROW)
 def test_steps_of_narrow_numbers_equal_the_reference(name: str, dtype: torch.dtype) -> None:
     check(LAYERS[name], dtype, batch=2, frames=3)
 

@@ -21,7 +21,6 @@ from batch_streams import (  # noqa: E402
     narrow_batch,
     speech,
 )
-
 from small_models import STRIDED  # noqa: E402
 
 from streamcodec import (  # noqa: E402

@@ -99,7 +99,8 @@ def test_activation_steps_equal_forward_for_any_chunking(chunks: list[int]) -> N
 
 @pytest.mark.parametrize("stride", [1, 2, 5, 8])
 def test_strides_beside_the_waveform_step_as_they_run_for_any_chunking(stride: int) -> None:
-    reads, writes = stack_of(arch.Conv(1, 3, 2 * stride, stride)), stack_of(arch.ConvTranspose(3, 1, 2 * stride, stride))
+    reads = stack_of(arch.Conv(1, 3, 2 * stride, stride))
+    writes = stack_of(arch.ConvTranspose(3, 1, 2 * stride, stride))
 
     @drawn
     @given(chunkings, st.integers(0, 2))
@@ -162,7 +163,7 @@ GRADIENT_CASES = {
     "depthwise unit of another kernel": (residual(3, 4, 9, True),),
     "dense unit": (residual(4, 7, 3, False),),
     "wide unit": (residual(1100, 3, 1, True),),
-    "from a waveform to a waveform": (arch.Conv(1, 4, 4, 2), arch.Snake(4), arch.ConvTranspose(4, 1, 10, 5), arch.Tanh(1)),
+    "waveform to waveform": (arch.Conv(1, 4, 4, 2), arch.Snake(4), arch.ConvTranspose(4, 1, 10, 5), arch.Tanh(1)),
     "down, up": (arch.Conv(5, 4, 4, 2), arch.Snake(4), arch.ConvTranspose(4, 3, 10, 5)),
 }
 

@@ -45,7 +45,7 @@ def test_an_untrained_model_already_passes_low_tones():
 
 @pytest.fixture(scope="module")
 def clean():
-    """An untrained voice-24k, speech [1, T] at -23 dBFS, what it makes of it, and what goes in and out of its layers."""
+    """An untrained voice-24k, speech [1, T] at -23 dBFS, what it makes of it, and what passes its layers."""
     torch.manual_seed(0)
     model, seen = CodecModel(PRESETS["voice-24k"], trainable=True), []
     for module in (*model.encoder, *model.decoder):
@@ -59,7 +59,7 @@ def clean():
 
 def test_an_untrained_voice_24k_already_passes_speech(clean):
     _, speech, made, _ = clean
-    assert si_sdr(speech[0].numpy(), made[0].numpy(), 24_000) > 10
+    assert si_sdr(speech[0].numpy(), made[0].numpy(), 24_000) > 11
 
 
 def test_activations_of_the_clean_start_are_neither_small_nor_large(clean):
@@ -78,7 +78,7 @@ def test_the_clean_start_is_nonlinear_beside_the_waveform_and_linear_on_its_way(
             x, y = (rows[0] - rows[0].mean(0) for rows in (given, out))
             rest = y - (x * y).sum(0) / x.square().sum(0) * x
             share = rest.square().sum(0) / y.square().sum(0)
-            assert 0.03 < share[-16:].mean() < 0.4, module  # channels that carry nothing
+            assert 0.01 < share[-16:].mean() < 0.4, module  # channels that carry nothing
 
 
 def test_the_gain_of_the_clean_start_is_in_the_exported_weights_and_nowhere_else(clean):
@@ -93,9 +93,8 @@ def test_the_gain_of_the_clean_start_is_in_the_exported_weights_and_nowhere_else
 @pytest.mark.parametrize("quantizer", ["factorized", "ema"])
 def test_a_run_of_a_strided_shape_learns_resumes_and_exports(monkeypatch, quantizer):
     monkeypatch.setattr(shapes, "PRESETS", {"small": replace(STRIDED, strides=(5, 8, 8), codebook_size=16)})
-    changes = {"steps": 12, "adversarial_weight": 0.0, "unquantized_steps": 3, "quantizer": quantizer}
-    trainer = stepped(5, **changes)
-    resumed = stepped(0, **changes)
+    changes = {"adversarial_weight": 0.0, "unquantized_steps": 3, "quantizer": quantizer}
+    trainer, resumed = stepped(5, **changes), stepped(0, **changes)
     resumed.load_state(trainer.state())
     before = {name: value.clone() for name, value in trainer.average.items()}
     for run in (trainer, resumed):
@@ -104,7 +103,7 @@ def test_a_run_of_a_strided_shape_learns_resumes_and_exports(monkeypatch, quanti
     for name, value in trainer.average.items():
         assert value.isfinite().all(), name
         torch.testing.assert_close(resumed.average[name], value, atol=1e-6, rtol=1e-5)
-    for layer in ("encoder.0.weight.direction", "decoder.0.weight.direction", "decoder.10.weight.direction"):
+    for layer in ("encoder.0.weight.direction", "decoder.0.weight.direction", "decoder.11.weight.direction"):
         assert not torch.equal(trainer.average[layer], before[layer])
     averaged = trainer.averaged_model()
     plain = CodecModel(trainer.config, quantizer=quantizer)

@@ -36,7 +36,10 @@ def start_clean(encoder: Stack, quantizer: ResidualVQ, decoder: Stack) -> None:
 
 
 def _start_encoder(encoder: Stack) -> tuple[list[Tensor], int]:
-    """What each stride makes of the rows it carries, [channels, stride * channels before]; and channels of the latent."""
+    """Set the encoder; returns what each stride makes of the rows it carries, and how many channels the latent carries.
+
+    Each is [channels, stride * channels before].
+    """
     *downs, to_latent = [module for module in encoder if isinstance(module, Conv)]
     latent = to_latent.layer.out_channels
     downs[0].weight.gain = GAIN

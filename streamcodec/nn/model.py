@@ -36,8 +36,8 @@ class CodecModel(nn.Module):
     def __init__(self, config: CodecConfig, trainable: bool = False, quantizer: str = "factorized") -> None:
         super().__init__()
         self.config = config
-        wide = all(there >= here for here, there in zip(config.encoder_widths, config.decoder_widths[::-1], strict=True))
-        passes = trainable and config.causal and wide
+        widths = zip(config.encoder_widths, config.decoder_widths[::-1], strict=True)
+        passes = trainable and config.causal and all(there >= here for here, there in widths)
         clean = passes and config.edge == "strided"
         weight_norm = trainable and not clean
         self.encoder = Stack(arch.encoder_layers(config), config.causal, weight_norm)
