@@ -16,9 +16,7 @@ from network_reference import random_weights
 from safetensors.numpy import save
 from small_models import SMALL, STRIDED, small_checkpoint
 
-from streamcodec.architecture import array_shapes
 from streamcodec.checkpoint import load_checkpoint, model_id_of, save_checkpoint
-from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError
 
 
@@ -41,9 +39,10 @@ def rewritten(path: Path, arrays: dict[str, np.ndarray], **metadata: str) -> Pat
     return path
 
 
-@pytest.mark.parametrize("config", [SMALL, STRIDED], ids=lambda config: config.name)
+@pytest.mark.parametrize("strided", [True, False])
 @pytest.mark.parametrize("half", [True, False])
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path, half: bool, config: CodecConfig) -> None:
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, half: bool, strided: bool) -> None:
+    config = STRIDED if strided else SMALL
     weights = random_weights(config)
     saved = save_checkpoint(tmp_path / "a.safetensors", config, weights, half=half)
     loaded = load_checkpoint(tmp_path / "a.safetensors")
@@ -75,7 +74,7 @@ def test_model_id_changes_if_and_only_if_decoding_changes() -> None:
 
 
 def test_model_id_of_the_usual_shape_stays_what_it_is() -> None:
-    ones = {name: np.ones(shape, np.float32) for name, shape in array_shapes(SMALL).items()}
+    ones = {name: np.ones_like(array) for name, array in random_weights(SMALL).items()}
     assert model_id_of(SMALL, ones).hex() == "4cc3bf227e09148f"
 
 
