@@ -115,7 +115,7 @@ Layer = Conv | ConvTranspose | Snake | Tanh | Residual
 Leaf = Conv | ConvTranspose | Snake | Tanh
 
 
-def _residual_units(config: CodecConfig, channels: int) -> list[Layer]:
+def _residual_units(config: CodecConfig, channels: int, dilations: tuple[int, ...]) -> list[Layer]:
     return [
         Residual(
             (
@@ -131,31 +131,36 @@ def _residual_units(config: CodecConfig, channels: int) -> list[Layer]:
                 Conv(channels, channels, 1),
             )
         )
-        for dilation in config.dilations
+        for dilation in dilations
     ]
 
 
 def encoder_layers(config: CodecConfig) -> tuple[Layer, ...]:
     """Layers from waveform [T, 1] to latent [F, latent_dim]."""
-    channels = config.encoder_width
-    layers: list[Layer] = [Conv(1, channels, config.edge_kernel)]
-    for stride in config.strides:
-        layers += _residual_units(config, channels)
-        layers += [Snake(channels), Conv(channels, 2 * channels, 2 * stride, stride=stride)]
-        channels *= 2
-    layers += [Snake(channels), Conv(channels, config.latent_dim, config.latent_kernel)]
+    widths, dilations, strides = config.encoder_widths, config.stage_dilations, config.strides
+    first = Conv(1, widths[0], config.edge_kernel)
+    if config.edge == "strided":
+        first, strides = Conv(1, widths[0], 2 * strides[0], stride=strides[0]), strides[1:]
+    layers: list[Layer] = [first, *_residual_units(config, widths[0], dilations[0])]
+    for i, stride in enumerate(strides):
+        layers += [Snake(widths[i]), Conv(widths[i], widths[i + 1], 2 * stride, stride=stride)]
+        layers += _residual_units(config, widths[i + 1], dilations[i + 1])
+    layers += [Snake(widths[-1]), Conv(widths[-1], config.latent_dim, config.latent_kernel)]
     return tuple(layers)
 
 
 def decoder_layers(config: CodecConfig) -> tuple[Layer, ...]:
     """Layers from latent [F, latent_dim] to waveform [T, 1]."""
-    channels = config.decoder_width
-    layers: list[Layer] = [Conv(config.latent_dim, channels, config.edge_kernel)]
-    for stride in reversed(config.strides):
-        layers += [Snake(channels), ConvTranspose(channels, channels // 2, 2 * stride, stride)]
-        channels //= 2
-        layers += _residual_units(config, channels)
-    layers += [Snake(channels), Conv(channels, 1, config.edge_kernel), Tanh(1)]
+    widths, dilations, strides = config.decoder_widths, config.stage_dilations[::-1], config.strides[::-1]
+    last: Layer = Conv(widths[-1], 1, config.edge_kernel)
+    if config.edge == "strided":
+        last, strides = ConvTranspose(widths[-1], 1, 2 * strides[-1], strides[-1]), strides[:-1]
+    layers: list[Layer] = [Conv(config.latent_dim, widths[0], config.edge_kernel)]
+    layers += _residual_units(config, widths[0], dilations[0])
+    for i, stride in enumerate(strides):
+        layers += [Snake(widths[i]), ConvTranspose(widths[i], widths[i + 1], 2 * stride, stride)]
+        layers += _residual_units(config, widths[i + 1], dilations[i + 1])
+    layers += [Snake(widths[-1]), last, Tanh(1)]
     return tuple(layers)
 
 

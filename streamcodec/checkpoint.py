@@ -49,8 +49,15 @@ class Checkpoint:
 
 
 def model_id_of(config: CodecConfig, arrays: Arrays) -> bytes:
-    """First 8 bytes of the SHA-256 of codebooks, their output projections and the decoder, as float32."""
-    digest = hashlib.sha256(f"{config.sample_rate_hz} {config.strides} {config.causal}".encode())
+    """First 8 bytes of the SHA-256 of codebooks, their output projections and the decoder, as float32.
+
+    What the arrays do not tell of the network counts too: strides, and dilations and edge where they are not the usual.
+    """
+    shape = f"{config.sample_rate_hz} {config.strides} {config.causal}"
+    for name, usual in (("dilations", (1, 3, 9)), ("edge", "conv")):
+        if getattr(config, name) != usual:
+            shape += f" {name}={getattr(config, name)}"
+    digest = hashlib.sha256(shape.encode())
     for name in sorted(arrays):
         decodes = name.startswith("decoder.") or name.endswith((".codebook", ".out_weight", ".out_bias"))
         if decodes:

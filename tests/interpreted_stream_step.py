@@ -19,6 +19,7 @@ LAYERS = {
     "residual, a stream has several tiles": partial(residual, 150, 20, 7, 9),
     "residual, frames straddle tiles": partial(residual, 40, 40, 7, 3),
     "residual, one row": partial(residual, 1, 5, 3, 2),
+    "residual, wider than a tile": partial(residual, 2, 270, 3, 1),
     "conv of a waveform": partial(conv, 72, 1, 16, 7, 1, False),
     "conv by two": partial(conv, 12, 16, 24, 4, 2, True),
     "conv by five, odd widths": partial(conv, 10, 5, 7, 10, 5, True),
@@ -29,10 +30,19 @@ LAYERS = {
     "transposed by two": partial(conv_transpose, 40, 8, 5, 4, 2, True),
     "transposed, kernel of three": partial(conv_transpose, 3, 4, 4, 3, 2, False),
     "transposed without overlap": partial(conv_transpose, 3, 4, 4, 2, 2, False),
+    "conv of a waveform by five": partial(conv, 30, 1, 24, 10, 5, False),
+    "transposed to a waveform": partial(conv_transpose, 12, 24, 1, 10, 5, True, with_tanh=True),
     "waveform": partial(waveform, 150, 16, 7),
     "waveform of short frames": partial(waveform, 3, 40, 7),
 }
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+NARROW = (
+    "residual, frames straddle tiles",
+    "conv by two",
+    "transposed by eight",
+    "transposed to a waveform",
+    "waveform",
+)
 PRODUCTS = {torch.float32: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.float32}
 """Type of the weights beside activations of a type: the interpreter multiplies bfloat16 as whole numbers."""
 
@@ -52,7 +62,7 @@ def test_steps_equal_the_reference_and_idle_streams_stay_as_they_are(make: Make)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", ["residual, frames straddle tiles", "conv by two", "transposed by eight", "waveform"])
+@pytest.mark.parametrize("name", NARROW)
 def test_steps_of_narrow_numbers_equal_the_reference(name: str, dtype: torch.dtype) -> None:
     check(LAYERS[name], dtype, batch=2, frames=3)
 

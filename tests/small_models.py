@@ -21,6 +21,23 @@ SMALL = CodecConfig(
     code_dim=4,
 )
 
+STRIDED = CodecConfig(
+    name="strided",
+    sample_rate_hz=24_000,
+    encoder_width=(7, 12, 40),
+    decoder_width=(44, 16, 9),
+    strides=(5, 2, 4),
+    latent_dim=12,
+    n_codebooks=4,
+    codebook_size=256,
+    code_dim=5,
+    dilations=((1, 3), (2,), (1, 1)),
+    edge_kernel=3,
+    latent_kernel=1,
+    edge="strided",
+)
+"""Its first stride reads the waveform; widths and units stage by stage."""
+
 
 def small_checkpoint(path: Path, seed: int = 0, config: CodecConfig = SMALL) -> Checkpoint:
     """Write drawn weights to `path`."""

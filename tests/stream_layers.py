@@ -106,7 +106,7 @@ def conv(
 
 def conv_transpose(
     rows: int, inputs: int, outputs: int, kernel: int, stride: int, activated: bool, dtype: torch.dtype,
-    device: str = "cpu",
+    device: str = "cpu", with_tanh: bool = False,
 ) -> StreamLayer:  # fmt: skip
     draw = Drawn(rows + inputs + outputs + kernel, dtype, device)
     alpha = draw.alpha(inputs) if activated else None
@@ -117,7 +117,7 @@ def conv_transpose(
         seen = x if alpha is None else snake(x, plain(alpha))
         reaching = state if kernel > stride else state[:0]
         out, after = conv_transpose_reference(seen, plain(weight), plain(bias), stride, reaching)
-        return out, after if kernel > stride else seen[-1:]
+        return np.tanh(out) if with_tanh else out, after if kernel > stride else seen[-1:]
 
     return StreamLayer(
         (rows, inputs),
@@ -125,7 +125,7 @@ def conv_transpose(
         conv_transpose_step.state_shape(inputs),
         1,
         lambda x, state, frame, active, out: conv_transpose_step.conv_transpose(
-            x, alpha, *arranged, state, frame, active, out
+            x, alpha, *arranged, state, frame, active, out, with_tanh=with_tanh
         ),
         reference,
     )

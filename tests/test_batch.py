@@ -21,6 +21,7 @@ from batch_streams import (  # noqa: E402
     narrow_batch,
     speech,
 )
+from small_models import STRIDED  # noqa: E402
 
 from streamcodec import (  # noqa: E402
     AudioError,
@@ -51,6 +52,11 @@ def codec() -> Codec:
 
 def test_streams_that_come_and_go_equal_streams_alone(codec: Codec) -> None:
     assert check_random_lives(narrow_batch(codec, 5), codec, 200) == 0
+
+
+def test_streams_of_a_shape_that_reads_by_strides_equal_streams_alone() -> None:
+    codec = drawn_codec(STRIDED)
+    assert check_random_lives(narrow_batch(codec, 4), codec, 60) == 0
 
 
 def test_real_speech_makes_the_codes_of_the_cpu_engine() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_reference import random_weights
 from safetensors.numpy import save
-from small_models import SMALL, small_checkpoint
+from small_models import SMALL, STRIDED, small_checkpoint
 
 from streamcodec import Codec
 from streamcodec.checkpoint import load_checkpoint, model_id_of, save_checkpoint
@@ -41,12 +41,14 @@ def rewritten(path: Path, arrays: dict[str, np.ndarray], **metadata: str) -> Pat
     return path
 
 
+@pytest.mark.parametrize("strided", [True, False])
 @pytest.mark.parametrize("half", [True, False])
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path, half: bool) -> None:
-    weights = random_weights(SMALL)
-    saved = save_checkpoint(tmp_path / "a.safetensors", SMALL, weights, half=half)
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, half: bool, strided: bool) -> None:
+    config = STRIDED if strided else SMALL
+    weights = random_weights(config)
+    saved = save_checkpoint(tmp_path / "a.safetensors", config, weights, half=half)
     loaded = load_checkpoint(tmp_path / "a.safetensors")
-    assert loaded.config == SMALL
+    assert loaded.config == config
     assert loaded.model_id == saved.model_id
     assert len(loaded.model_id) == 8
     assert set(loaded.arrays) == set(weights)
@@ -69,6 +71,13 @@ def test_model_id_changes_if_and_only_if_decoding_changes() -> None:
         assert (model_id_of(SMALL, changed) != before) == decodes, name
     assert model_id_of(replace(SMALL, name="renamed"), weights) == before
     assert model_id_of(replace(SMALL, sample_rate_hz=48_000), weights) != before
+    assert model_id_of(replace(SMALL, dilations=(1, 3, 8)), weights) != before
+    assert model_id_of(replace(SMALL, edge="strided"), weights) != before
+
+
+def test_model_id_of_the_usual_shape_stays_what_it_is() -> None:
+    ones = {name: np.ones_like(array) for name, array in random_weights(SMALL).items()}
+    assert model_id_of(SMALL, ones).hex() == "4cc3bf227e09148f"
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 import pytest
 from network_reference import random_weights, run_layers
-from small_models import SMALL
+from small_models import SMALL, STRIDED
 
 from streamcodec import architecture as arch
 from streamcodec.config import PRESETS, CodecConfig
@@ -27,6 +27,36 @@ def test_our_presets_code_75_frames_a_second_in_steps_of_750_bps(name: str) -> N
     assert config.algorithmic_latency_ms == pytest.approx(13.333, abs=1e-3)
     assert [config.codebooks_for(750 * k) for k in range(1, 13)] == list(range(1, 13))
     assert [config.packet_bytes(k) for k in (1, 2, 4, 8, 12)] == [2, 3, 5, 10, 15]
+
+
+def test_voice_24k_codes_50_frames_a_second_in_steps_of_500_bps() -> None:
+    config = PRESETS["voice-24k"]
+    assert (config.sample_rate_hz, config.hop_samples, config.frame_rate_hz) == (24_000, 480, 50)
+    assert (config.n_codebooks, config.bits_per_code, config.code_dim) == (18, 10, 33)
+    assert (config.bitrate_step_bps, config.max_bitrate_bps, config.algorithmic_latency_ms) == (500, 9000, 20)
+    assert [config.packet_bytes(k) for k in (1, 2, 4, 18)] == [2, 3, 5, 23]
+
+
+def test_voice_24k_works_at_low_rates_and_costs_a_third_of_base() -> None:
+    config = PRESETS["voice-24k"]
+    cost, base = arch.footprint(config), arch.footprint(PRESETS["base-24k"])
+    ours, theirs = (one.encoder_macs_per_s + one.decoder_macs_per_s for one in (cost, base))
+    assert ours == pytest.approx(0.8e9, rel=0.05)
+    assert ours < 0.36 * theirs
+    assert 5.0e6 < cost.weights < 5.4e6
+    assert (cost.encoder_field_samples, cost.decoder_field_samples) == (16_545, 17_505)
+    encoder, decoder = arch.encoder_layers(config), arch.decoder_layers(config)
+    strided = [layer for layer in encoder if isinstance(layer, arch.Conv)]
+    assert [(c.in_channels, c.kernel, c.stride) for c in strided] == [
+        (1, 10, 5), (64, 8, 4), (128, 8, 4), (256, 12, 6), (384, 1, 1),
+    ]  # fmt: skip
+    dilations = [layer.body[1].dilation for layer in encoder if isinstance(layer, arch.Residual)]
+    assert dilations == [1, 3, 1, 3, 1, 3, 9, 1, 1, 1]
+    assert [layer.body[1].dilation for layer in decoder if isinstance(layer, arch.Residual)] == [
+        1, 1, 1, 1, 3, 9, 1, 3, 1, 3,
+    ]  # fmt: skip
+    assert decoder[0] == arch.Conv(64, 384, 3)
+    assert decoder[-3:] == (arch.Snake(64), arch.ConvTranspose(64, 1, 10, 5), arch.Tanh(1))
 
 
 def test_our_presets_cost_what_the_design_says() -> None:
@@ -65,7 +95,25 @@ def test_counted_cost_equals_a_count_by_hand() -> None:
     assert footprint.decoder_state_bytes == 4 * (2 * 3 + 4 + 18 + 2)
 
 
-@pytest.mark.parametrize("config", [SMALL, replace(SMALL, strides=(3, 2), dilations=(1, 2), latent_kernel=1)])
+def test_counted_cost_of_a_strided_edge_equals_a_count_by_hand() -> None:
+    config = CodecConfig(
+        "two", 1200, (1, 2), (2, 1), (2, 3), 3, 2, 16, 2, dilations=((3,), (1,)), edge_kernel=3, latent_kernel=1,
+        edge="strided",
+    )  # fmt: skip
+    footprint = arch.footprint(config)
+    encoder = [4 + 1, 7 + 1, 1 + 1, 12 + 2, 14 + 2, 4 + 2, 6 + 3]  # products and biases
+    decoder = [18 + 2, 14 + 2, 4 + 2, 12 + 1, 7 + 1, 1 + 1, 4 + 1]
+    alphas = 1 + 1 + 1 + 2 + 2 + 2, 2 + 2 + 2 + 1 + 1 + 1
+    books = 2 * (3 * 2 + 2 + 16 * 2 + 2 * 3 + 3)
+    assert footprint.weights == sum(encoder) + sum(decoder) + sum(alphas) + books
+    search = 2 * 2 * (3 + 16 + 3) * 200
+    assert footprint.encoder_macs_per_s == 600 * (4 + 7 + 1) + 200 * (12 + 14 + 4 + 6) + search
+    assert footprint.decoder_macs_per_s == 200 * (18 + 14 + 4 + 12) + 600 * (7 + 1 + 4) + 2 * 2 * 3 * 200
+    assert footprint.encoder_state_bytes == 4 * (2 + 18 + 3 + 6 * 2)
+    assert footprint.decoder_state_bytes == 4 * (2 * 3 + 6 * 2 + 3 + 18 + 2)
+
+
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, strides=(3, 2), dilations=(1, 2), latent_kernel=1), STRIDED])
 def test_receptive_field_is_what_a_changed_sample_reaches(config: CodecConfig) -> None:
     footprint, weights, hop = arch.footprint(config), random_weights(config), config.hop_samples
     frames = -(-footprint.encoder_field_samples // hop) + 1
@@ -118,6 +166,18 @@ def test_receptive_field_is_what_a_changed_sample_reaches(config: CodecConfig) -
         ({"latent_kernel": float("nan")}, "latent_kernel is nan; it must be a whole number from 1 to 63"),
         ({"causal": "no"}, "causal is 'no'; it must be true or false"),
         ({"depthwise": 1}, "depthwise is 1; it must be true or false"),
+        ({"edge": "fft"}, "edge is 'fft'; choose one of conv, strided"),
+        ({"edge": None}, "edge is None; choose one of conv, strided"),
+        ({"encoder_width": (2, 4, 8, 16)}, "4 values; 4 strides with the edge 'conv' make 5 stages: give a value"),
+        ({"decoder_width": (32, 16), "edge": "strided"}, "decoder_width has 2 values; 4 strides .* make 4 stages"),
+        ({"encoder_width": (2, 4, 8, 16, 0)}, "encoder_width is 0; it must be a whole number from 1 to 4096"),
+        ({"encoder_width": [[2], 4, 8, 16, 32]}, r"encoder_width is \[2\]; it must be a whole number"),
+        ({"decoder_width": ()}, "decoder_width has 0 values"),
+        ({"decoder_width": 12, "edge": "strided"}, "is 12; it must halve 3 times .*, or be given for every stage"),
+        ({"dilations": ((1,), (1,))}, "for 2 stages and there are 4 strides; give one list for each stride, or one"),
+        ({"dilations": ((1,), (1,), (), (1,))}, r"dilations\[2\] is \(\); give at least one whole number"),
+        ({"dilations": ((1,), (1,), (1,), 2)}, r"dilations\[3\] is 2; give at least one whole number"),
+        ({"dilations": ((1,), (65,), (1,), (1,))}, r"dilations\[1\] is 65; it must be a whole number from 1 to 64"),
         ({"name": ""}, "name is ''; give the model a name"),
         ({"name": 5}, "name is 5"),
     ],
@@ -128,9 +188,14 @@ def test_wrong_value_is_refused_by_name_value_and_limit(change: dict, text: str)
 
 
 def test_config_reads_back_from_its_json() -> None:
-    for config in (*PRESETS.values(), SMALL):
+    for config in (*PRESETS.values(), SMALL, STRIDED):
         assert CodecConfig.from_json(config.to_json()) == config
         assert "\n" not in config.to_json()
+
+
+def test_descriptions_older_than_the_edge_read_as_before_and_are_written_so() -> None:
+    assert "edge" not in json.loads(SMALL.to_json())
+    assert json.loads(STRIDED.to_json())["edge"] == "strided"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from network_reference import decode_clip, encode_clip, random_weights
 from numba.core.runtime import _nrt_python, rtsys
+from small_models import STRIDED
 
 from streamcodec.architecture import footprint
 from streamcodec.config import PRESETS, CodecConfig
@@ -28,6 +29,11 @@ CONFIGS = {
     "small": SMALL,
     "dense": replace(SMALL, name="dense", depthwise=False),
     "odd kernels": replace(SMALL, name="odd", residual_kernel=4, edge_kernel=2, latent_kernel=1, dilations=(1, 2, 5)),
+    "voice": PRESETS["voice-24k"],
+    "strided": STRIDED,
+    "one stride": replace(
+        STRIDED, strides=(6,), encoder_width=5, decoder_width=(8,), dilations=((1, 3),), latent_kernel=2, n_codebooks=2
+    ),
     "stride 1": replace(SMALL, name="stride 1", strides=(1, 4), residual_kernel=1, edge_kernel=1),
 }
 
@@ -77,17 +83,18 @@ def test_inputs_may_be_views_but_outputs_must_be_contiguous() -> None:
         engine.encode_step(waveform(SMALL, 1), state, np.zeros((1, 3), np.int16))
 
 
-def test_streams_together_equal_streams_alone() -> None:
-    engine = CpuEngine(TINY, random_weights(TINY))
-    inputs = np.stack([waveform(TINY, 6, seed) for seed in range(STREAMS)])
+@pytest.mark.parametrize("config", [TINY, PRESETS["voice-24k"]], ids=["tiny", "voice"])
+def test_streams_together_equal_streams_alone(config: CodecConfig) -> None:
+    engine, books = CpuEngine(config, random_weights(config)), config.n_codebooks
+    inputs = np.stack([waveform(config, 6, seed) for seed in range(STREAMS)])
     states, decoder_states = engine.encoder_state(STREAMS), engine.decoder_state(STREAMS)
     for f in range(6):
-        codes, frames = np.zeros((STREAMS, 12), np.int16), np.full((STREAMS, TINY.hop_samples), np.nan, np.float32)
+        codes, frames = np.zeros((STREAMS, books), np.int16), np.full((STREAMS, config.hop_samples), np.nan, np.float32)
         engine.encode_step(np.ascontiguousarray(inputs[:, f]), states, codes)
         engine.decode_step(codes, decoder_states, frames)
     for stream in range(STREAMS):
         state, decoder_state = engine.encoder_state(), engine.decoder_state()
-        alone = encode(engine, inputs[stream], state, 12)
+        alone = encode(engine, inputs[stream], state, books)
         np.testing.assert_array_equal(alone[-1], codes[stream])
         audio = decode(engine, list(alone), decoder_state)
         np.testing.assert_allclose(audio[-1], frames[stream], rtol=1e-5, atol=1e-5)
@@ -168,14 +175,15 @@ def test_denormals_are_flushed_inside_a_step_alone() -> None:
     assert np.float32(tiny) / np.float32(4) > 0
 
 
-@pytest.mark.parametrize("config", [TINY, PRESETS["base-24k"]], ids=["tiny", "base"])
+@pytest.mark.parametrize("config", [TINY, PRESETS["base-24k"], PRESETS["voice-24k"]], ids=["tiny", "base", "voice"])
 def test_float16_weights_are_kept_as_such_and_change_nothing(config: CodecConfig) -> None:
     rounded = {key: array.astype(np.float16).astype(np.float32) for key, array in random_weights(config).items()}
     frames = waveform(config, 12)
     engine = CpuEngine(config, rounded)
     assert engine.half_bytes > 1_000_000 if HALF_FLOATS else engine.half_bytes == 0
     expected = encode_clip(config, rounded, frames.reshape(-1)).T
-    np.testing.assert_array_equal(encode(engine, frames, engine.encoder_state(), 12), expected)
+    codes = encode(engine, frames, engine.encoder_state(), config.n_codebooks)
+    np.testing.assert_array_equal(codes, expected)
     audio = decode(engine, list(expected), engine.decoder_state())
     np.testing.assert_allclose(audio.reshape(-1), decode_clip(config, rounded, list(expected)), rtol=1e-5, atol=1e-4)
 
@@ -191,7 +199,7 @@ def test_asking_for_float16_weights_rounds_them() -> None:
     assert (error > 0) == HALF_FLOATS
 
 
-@pytest.mark.parametrize("config", [TINY, CONFIGS["odd kernels"]], ids=["tiny", "odd kernels"])
+@pytest.mark.parametrize("config", [TINY, CONFIGS["odd kernels"], STRIDED], ids=["tiny", "odd kernels", "strided"])
 def test_beyond_the_receptive_field_the_past_leaves_no_trace(config: CodecConfig) -> None:
     engine = CpuEngine(config, random_weights(config))
     cost = footprint(config)

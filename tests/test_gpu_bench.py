@@ -108,11 +108,12 @@ def test_ceilings_are_rates_and_floors_follow_from_them() -> None:
     assert CEILINGS.floor_ms(8, 400_000_000_000, "tf32") == pytest.approx(1)
 
 
-def test_costs_are_those_of_the_footprint() -> None:
+@pytest.mark.parametrize("name", ["tiny-24k", "voice-24k"])
+def test_costs_are_those_of_the_footprint(name: str) -> None:
     from streamcodec.bench.gpu.kernels import macs, traffic_bytes
     from streamcodec.engine.batch.triton_steps import Chain
 
-    config = PRESETS["tiny-24k"]
+    config = PRESETS[name]
     weights = {name: torch.from_numpy(array) for name, array in half_weights(config).items()}
     encoder = Chain("encoder", encoder_layers(config), config.hop_samples, weights, 1, "ieee")
     decoder = Chain("decoder", decoder_layers(config), 1, weights, 1, "ieee")
@@ -126,6 +127,10 @@ def test_costs_are_those_of_the_footprint() -> None:
         per_frame = sum(macs(layer, step.rows) for step in chain.steps for layer in step.layers)
         assert (per_frame + other) * config.frame_rate_hz == pytest.approx(macs_per_s)
     first, unit = encoder.steps[:2]
+    if name == "voice-24k":
+        assert traffic_bytes(first, 3) == 4 * (10 * 64 + 64 + 3 * (480 + 96 * 64 + 2 * 5))
+        assert traffic_bytes(decoder.steps[-1], 3) == 4 * (64 + 10 * 64 + 1 + 3 * (96 * 64 + 480 + 2 * 64))
+        return
     assert traffic_bytes(first, 3) == 4 * (7 * 16 + 16 + 3 * (320 + 320 * 16 + 2 * 6))
     weights_of_unit = 16 + 7 * 16 + 16 + 16 + 16 * 16 + 16
     assert traffic_bytes(unit, 3) == 4 * (weights_of_unit + 3 * 16 * (320 + 320 + 2 * 6))

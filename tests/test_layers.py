@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="the torch model needs torch")
 
 from contract import assert_step_equals_forward, chunkings  # noqa: E402
-from small_models import SMALL  # noqa: E402
+from small_models import SMALL, STRIDED  # noqa: E402
 
 from streamcodec import architecture as arch  # noqa: E402
 from streamcodec.config import CodecConfig  # noqa: E402
@@ -97,15 +97,33 @@ def test_activation_steps_equal_forward_for_any_chunking(chunks: list[int]) -> N
         assert_step_equals_forward(stack_of(layer), clip(2, sum(chunks), 3), chunks, restarted=1)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 5, 8])
+def test_strides_beside_the_waveform_step_as_they_run_for_any_chunking(stride: int) -> None:
+    reads = stack_of(arch.Conv(1, 3, 2 * stride, stride))
+    writes = stack_of(arch.ConvTranspose(3, 1, 2 * stride, stride))
+
+    @drawn
+    @given(chunkings, st.integers(0, 2))
+    def check(chunks: list[int], restarted: int) -> None:
+        samples = [stride * rows for rows in chunks]
+        assert_step_equals_forward(reads, clip(3, sum(samples), 1), samples, restarted)
+        assert_step_equals_forward(writes, clip(3, sum(chunks), 3), chunks, restarted)
+
+    check()
+
+
+@pytest.mark.parametrize("config", [SMALL, STRIDED], ids=lambda config: config.name)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=5), st.integers(0, 2))
-def test_encoder_and_decoder_steps_equal_forward_for_any_chunking(frames: list[int], restarted: int) -> None:
+def test_encoder_and_decoder_steps_equal_forward_for_any_chunking(
+    config: CodecConfig, frames: list[int], restarted: int
+) -> None:
     for trainable in (False, True):
         torch.manual_seed(0)
-        model = CodecModel(SMALL, trainable=trainable)
-        samples = [SMALL.hop_samples * count for count in frames]
+        model = CodecModel(config, trainable=trainable)
+        samples = [config.hop_samples * count for count in frames]
         assert_step_equals_forward(model.encoder, clip(3, sum(samples), 1), samples, restarted)
-        assert_step_equals_forward(model.decoder, clip(3, sum(frames), SMALL.latent_dim), frames, restarted)
+        assert_step_equals_forward(model.decoder, clip(3, sum(frames), config.latent_dim), frames, restarted)
 
 
 def test_conv_equals_torch_and_transposed_conv_equals_torch() -> None:
@@ -145,6 +163,7 @@ GRADIENT_CASES = {
     "depthwise unit of another kernel": (residual(3, 4, 9, True),),
     "dense unit": (residual(4, 7, 3, False),),
     "wide unit": (residual(1100, 3, 1, True),),
+    "waveform to waveform": (arch.Conv(1, 4, 4, 2), arch.Snake(4), arch.ConvTranspose(4, 1, 10, 5), arch.Tanh(1)),
     "down, up": (arch.Conv(5, 4, 4, 2), arch.Snake(4), arch.ConvTranspose(4, 3, 10, 5)),
 }
 
@@ -176,14 +195,16 @@ def test_training_path_equals_float64_in_values_and_gradients(case: str, weight_
         assert error <= 2e-5 * scale, f"gradient of {name} is off by {error} of {scale}"
 
 
-def test_bfloat16_training_path_is_close_to_float32() -> None:
+@pytest.mark.parametrize("config", [SMALL, STRIDED], ids=lambda config: config.name)
+def test_bfloat16_training_path_is_close_to_float32(config: CodecConfig) -> None:
     torch.manual_seed(0)
-    model = CodecModel(SMALL, trainable=True)
-    wave = 0.1 * clip(2, 2 * SMALL.hop_samples, 1)[..., 0]
+    model = CodecModel(config, trainable=True)
+    wave = 0.1 * clip(2, 2 * config.hop_samples, 1)[..., 0]
     expected, _, _ = model(wave, channel=lambda latent: latent)
     with torch.autocast("cpu", torch.bfloat16):
         made, _, _ = model(wave, channel=lambda latent: latent)
-    made.float().square().mean().backward()
+    assert made.dtype == torch.float32
+    made.square().mean().backward()
     assert float((made.float() - expected).detach().abs().max()) < 0.1 * float(expected.detach().abs().max())
     assert all(torch.isfinite(p.grad).all() for p in model.decoder.parameters())
 
@@ -198,6 +219,11 @@ def test_bfloat16_training_path_is_close_to_float32() -> None:
         {"latent_dim": 100, "code_dim": 30},
         {"causal": False},
         {"dilations": (2,), "residual_kernel": 4},
+        {"edge": "strided"},
+        {"edge": "strided", "causal": False},
+        {"edge": "strided", "decoder_width": 8},
+        {"edge": "strided", "strides": (6,), "encoder_width": (5,), "decoder_width": (8,), "dilations": ((1, 2),)},
+        {"encoder_width": (2, 3, 5, 8, 9), "decoder_width": (16, 9, 8, 7, 2), "dilations": ((1,), (2, 2), (3,), (1,))},
     ],
 )
 def test_any_shape_trains_and_runs(change: dict) -> None:

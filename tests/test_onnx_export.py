@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from network_reference import random_weights
-from small_models import SMALL, small_checkpoint
+from small_models import SMALL, STRIDED, small_checkpoint
 
 from streamcodec.cli import main
 from streamcodec.config import PRESETS, CodecConfig
@@ -22,6 +22,8 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 CONFIGS = {
     "tiny": PRESETS["tiny-24k"],
     "dense": replace(SMALL, depthwise=False, strides=(3, 2)),
+    "voice": PRESETS["voice-24k"],
+    "strided": replace(STRIDED, depthwise=False, latent_kernel=2),
     "odd kernels": replace(SMALL, residual_kernel=4, edge_kernel=1, latent_kernel=2, strides=(1, 5)),
 }
 

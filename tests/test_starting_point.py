@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from small_models import STRIDED  # noqa: E402
 from small_training import CONFIG, stepped  # noqa: E402
 
+from streamcodec.cli.loopback import sample_path  # noqa: E402
 from streamcodec.config import PRESETS  # noqa: E402
 from streamcodec.errors import ConfigError  # noqa: E402
+from streamcodec.evaluation.sound_files import read_sound  # noqa: E402
+from streamcodec.metrics.si_sdr import si_sdr  # noqa: E402
+from streamcodec.metrics.waveforms import resampled  # noqa: E402
+from streamcodec.nn.layers import Residual, Snake  # noqa: E402
 from streamcodec.nn.model import CodecModel  # noqa: E402
 from streamcodec.nn.passthrough import cosine_transform  # noqa: E402
 from streamcodec.nn.rate_channel import RateChannel, noise_for_rate  # noqa: E402
+from streamcodec.training import shapes  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("small_preset")
 
@@ -32,6 +41,77 @@ def test_an_untrained_model_already_passes_low_tones():
     wave = low_tone(9600)
     with torch.no_grad():
         assert snr_db(wave, model.decode_latent(model.encode_latent(wave))) > 8
+
+
+@pytest.fixture(scope="module")
+def clean():
+    """An untrained voice-24k, speech [1, T] at -23 dBFS, what it makes of it, and what passes its layers."""
+    torch.manual_seed(0)
+    model, seen = CodecModel(PRESETS["voice-24k"], trainable=True), []
+    for module in (*model.encoder, *model.decoder):
+        module.register_forward_hook(lambda module, given, out: seen.append((module, given[0], out)))
+    speech = torch.from_numpy(resampled(*read_sound(sample_path()), 24_000)[: 100 * 480]).float()[None]
+    speech *= 10 ** (-23 / 20) / speech.square().mean().sqrt()
+    with torch.no_grad():
+        made = model.decode_latent(model.encode_latent(speech))
+    return model, speech, made, seen
+
+
+def test_an_untrained_voice_24k_already_passes_speech(clean):
+    _, speech, made, _ = clean
+    assert si_sdr(speech[0].numpy(), made[0].numpy(), 24_000) > 11
+
+
+def test_activations_of_the_clean_start_are_neither_small_nor_large(clean):
+    for module, _, out in clean[-1][:-2]:
+        assert 0.5 < out.square().mean().sqrt() < 3, module
+        assert out.abs().max() < 40, module
+
+
+def test_the_clean_start_is_nonlinear_beside_the_waveform_and_linear_on_its_way(clean):
+    for module, given, out in clean[-1]:
+        if isinstance(module, Residual):
+            torch.testing.assert_close(out[..., 0], given[..., 0], atol=0, rtol=0)
+        if isinstance(module, Snake):
+            bent = (out - given)[0]
+            assert bent[:, 0].abs().max() < 0.05 * given[..., 0].abs().max()
+            x, y = (rows[0] - rows[0].mean(0) for rows in (given, out))
+            rest = y - (x * y).sum(0) / x.square().sum(0) * x
+            share = rest.square().sum(0) / y.square().sum(0)
+            assert 0.01 < share[-16:].mean() < 0.4, module  # channels that carry nothing
+
+
+def test_the_gain_of_the_clean_start_is_in_the_exported_weights_and_nowhere_else(clean):
+    model, speech, made, _ = clean
+    plain = CodecModel(model.config)
+    plain.load_arrays(model.export_arrays())
+    assert {module.weight.gain for module in (*plain.encoder, *plain.decoder) if hasattr(module, "weight")} == {1.0}
+    with torch.no_grad():
+        torch.testing.assert_close(plain.decode_latent(plain.encode_latent(speech)), made, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("quantizer", ["factorized", "ema"])
+def test_a_run_of_a_strided_shape_learns_resumes_and_exports(monkeypatch, quantizer):
+    monkeypatch.setattr(shapes, "PRESETS", {"small": replace(STRIDED, strides=(5, 8, 8), codebook_size=16)})
+    changes = {"adversarial_weight": 0.0, "unquantized_steps": 3, "quantizer": quantizer}
+    trainer, resumed = stepped(5, **changes), stepped(0, **changes)
+    resumed.load_state(trainer.state())
+    before = {name: value.clone() for name, value in trainer.average.items()}
+    for run in (trainer, resumed):
+        stepped(2, run)
+    assert trainer.skipped_steps == 0
+    for name, value in trainer.average.items():
+        assert value.isfinite().all(), name
+        torch.testing.assert_close(resumed.average[name], value, atol=1e-6, rtol=1e-5)
+    for layer in ("encoder.0.weight.direction", "decoder.0.weight.direction", "decoder.11.weight.direction"):
+        assert not torch.equal(trainer.average[layer], before[layer])
+    averaged = trainer.averaged_model()
+    plain = CodecModel(trainer.config, quantizer=quantizer)
+    plain.load_arrays(averaged.export_arrays())
+    wave = low_tone(20 * trainer.config.hop_samples)
+    with torch.no_grad():
+        expected = averaged.decode_latent(averaged.encode_latent(wave))
+        torch.testing.assert_close(plain.decode_latent(plain.encode_latent(wave)), expected, atol=1e-5, rtol=0)
 
 
 def test_the_cosine_transform_is_orthonormal():

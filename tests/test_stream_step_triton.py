@@ -1,6 +1,6 @@
 """The kernels of one stream step: machine code for cards that are not here, and whole steps on one that is.
 
-Compiled are the kernels of every layer of both presets for both cards, in float32 as the engine runs them.  By default
+Compiled are the kernels of every layer of our presets for both cards, in float32 as the engine runs them.  By default
 bfloat16 is compiled for one of the cards in turn; STREAMCODEC_ALL_CUBINS=1 compiles it for both.
 """
 
@@ -24,7 +24,16 @@ pytest.importorskip("triton", reason="Triton kernels need triton")
 from cubins import TARGETS, Usage, assert_fits, usage  # noqa: E402
 from stream_layers import Streams, conv, conv_transpose, residual, waveform  # noqa: E402
 
-from streamcodec.architecture import Conv, ConvTranspose, Layer, Residual, decoder_layers, encoder_layers  # noqa: E402
+from streamcodec.architecture import (  # noqa: E402
+    Conv,
+    ConvTranspose,
+    Layer,
+    Residual,
+    Snake,
+    Tanh,
+    decoder_layers,
+    encoder_layers,
+)
 from streamcodec.config import PRESETS  # noqa: E402
 from streamcodec_kernels.conv import _triton as conv_triton  # noqa: E402
 from streamcodec_kernels.residual_unit import _triton as residual_triton  # noqa: E402
@@ -45,8 +54,9 @@ class Build:
     stages: int
 
 
-def built(layer: Layer, rows: int) -> tuple[Build | None, int]:
-    """Of a layer that takes `rows` rows a frame; and the rows that it gives."""
+def built(layer: Layer, rows: int, before: Layer | None, after: Layer | None) -> tuple[Build | None, int]:
+    """Of a layer that takes `rows` rows a frame, between two others; and the rows that it gives."""
+    around = {"with_snake": isinstance(before, Snake), "with_tanh": isinstance(after, Tanh), "precision": "ieee"}
     match layer:
         case Residual():
             dilated = layer.body[1]
@@ -55,26 +65,26 @@ def built(layer: Layer, rows: int) -> tuple[Build | None, int]:
             return Build("residual", tuple(constants.items()), warps, 1), rows
         case ConvTranspose():
             constants = conv_triton.plan(rows, layer.in_channels, layer.stride * layer.out_channels, 2, 1)
-            constants = {**constants, "with_snake": True, "precision": "ieee"}
+            constants |= around
             return Build("conv", tuple(constants.items()), conv_triton.WARPS, conv_triton.STAGES), rows * layer.stride
         case Conv(out_channels=1):
             constants = waveform_triton.plan(rows, layer.in_channels, layer.kernel)
             return Build("waveform", tuple(constants.items()), waveform_triton.WARPS, 3), rows
         case Conv():
             constants = conv_triton.plan(rows, layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
-            constants = {**constants, "with_snake": layer.in_channels > 1 and layer.kernel != 7, "precision": "ieee"}
+            constants |= around
             return Build("conv", tuple(constants.items()), conv_triton.WARPS, conv_triton.STAGES), rows // layer.stride
     return None, rows
 
 
 def builds() -> list[Build]:
-    """What both presets compile, each once."""
+    """What our presets compile, each once."""
     found: dict[Build, None] = {}
-    for name in ("tiny-24k", "base-24k"):
+    for name in ("tiny-24k", "base-24k", "voice-24k"):
         config = PRESETS[name]
         for layers, rows in ((encoder_layers(config), config.hop_samples), (decoder_layers(config), 1)):
-            for layer in layers:
-                build, rows = built(layer, rows)
+            for before, layer, after in zip((None, *layers), layers, (*layers[1:], None), strict=False):
+                build, rows = built(layer, rows, before, after)
                 if build:
                     found[build] = None
     return list(found)
@@ -147,11 +157,13 @@ LAYERS = {
     "residual of 40": partial(residual, 40, 128, 7, 1),
     "residual of 8": partial(residual, 8, 256, 7, 9),
     "first": partial(conv, 320, 1, 32, 7, 1, False),
+    "first by five": partial(conv, 480, 1, 64, 10, 5, False),
     "by two": partial(conv, 320, 32, 64, 4, 2, True),
     "by eight": partial(conv, 8, 256, 512, 16, 8, True),
     "latent": partial(conv, 1, 512, 128, 3, 1, True),
     "transposed by eight": partial(conv_transpose, 1, 512, 256, 16, 8, True),
     "transposed by two": partial(conv_transpose, 160, 64, 32, 4, 2, True),
+    "transposed to the waveform": partial(conv_transpose, 96, 64, 1, 10, 5, True, with_tanh=True),
     "waveform": partial(waveform, 320, 32, 7),
 }
 layers = pytest.mark.parametrize("make", LAYERS.values(), ids=list(LAYERS))

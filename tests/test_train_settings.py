@@ -100,6 +100,8 @@ def test_share_of_clips_with_dropped_codebooks_is_as_set(share: float) -> None:
     expected = np.where(np.isin(np.arange(13), (2, 4, 8, 12)), share * (1 / 24 + 1 / 8), share / 24)
     expected[0], expected[12] = 0, expected[12] + 1 - share
     np.testing.assert_allclose(counts, expected, atol=0.02)
+    used = np.concatenate([draws.codebooks_used(settings, 18, step).numpy() for step in range(20)])
+    assert np.isin(used, (3, 6, 12, 18)).mean() == pytest.approx(1 - share * 7 / 18, abs=0.02)
     few = draws.codebooks_used(settings, 1, 0).numpy()
     assert (few == 1).all()
 

@@ -24,6 +24,7 @@ ROUNDS = 7
 CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     "tiny-24k": lambda: ours("tiny-24k", 6),
     "base-24k": lambda: ours("base-24k", 6),
+    "voice-24k": lambda: ours("voice-24k", 6),
     "opus": lambda: opus(12),
     "encodec": lambda: published("encodec", 6),
     "dac": lambda: published("dac", 6),

@@ -6,6 +6,8 @@ clip into steps gives what `forward` gives.  `state` is [B, *state_shape], advan
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,7 +70,10 @@ class Tanh(nn.Module):
 
 
 class _WeightNormed(nn.Module):
-    """A weight stored as direction times length per output channel (Salimans and Kingma 2016), or plain."""
+    """A weight stored as direction times length per output channel (Salimans and Kingma 2016), or plain.
+
+    `gain` is a fixed factor of what is computed with: training keeps and moves the weight at a scale of its own.
+    """
 
     def __init__(self, shape: tuple[int, ...], fan_in: int, out_dim: int, weight_norm: bool) -> None:
         super().__init__()
@@ -77,9 +82,13 @@ class _WeightNormed(nn.Module):
         nn.init.trunc_normal_(self.direction, std=fan_in**-0.5)
         length = self.direction.detach().square().sum(self._dims, keepdim=True).sqrt()
         self.length = nn.Parameter(length) if weight_norm else None
+        self.gain = 1.0
 
     def forward(self) -> Tensor:
         """The weight to compute with."""
+        return self._weight() if self.gain == 1 else self.gain * self._weight()
+
+    def _weight(self) -> Tensor:
         if self.length is None:
             return self.direction
         if self.direction.is_cuda and self._dims == tuple(range(self.direction.dim() - 1)):
@@ -95,10 +104,23 @@ class _WeightNormed(nn.Module):
     @torch.no_grad()
     def load(self, weight: Tensor) -> None:
         """Take a plain weight; a channel of zeros gets a direction of no length, as a zero cannot be normalised."""
+        weight = weight / self.gain
         if self.length is not None:
             self.length.copy_(weight.square().sum(self._dims, keepdim=True).sqrt())
             weight = torch.where(self.length > 0, weight, 1.0)
         self.direction.copy_(weight)
+
+
+def _exact_beside_the_waveform(
+    product: Callable[[Tensor], Tensor], x: Tensor, layer: arch.Conv | arch.ConvTranspose
+) -> Tensor:
+    """The product, in float32 also under autocast where it reads or writes the waveform."""
+    kind = x.device.type
+    if 1 not in (layer.in_channels, layer.out_channels) or not torch.is_autocast_enabled(kind):
+        return product(x)
+    with torch.autocast(kind, enabled=False):
+        y = product(x.float())
+    return y.to(torch.get_autocast_dtype(kind)) if layer.in_channels == 1 else y
 
 
 class Conv(nn.Module):
@@ -141,13 +163,8 @@ class Conv(nn.Module):
             raise AudioError(f"{x.shape[1]} rows; give a multiple of the stride {self.layer.stride}")
 
     def _valid(self, x: Tensor) -> Tensor:
-        """Convolve without padding; next to the waveform in float32 also under autocast."""
-        kind = x.device.type
-        if 1 not in (self.layer.in_channels, self.layer.out_channels) or not torch.is_autocast_enabled(kind):
-            return self._product(x)
-        with torch.autocast(kind, enabled=False):
-            y = self._product(x.float())
-        return y.to(torch.get_autocast_dtype(kind)) if self.layer.in_channels == 1 else y
+        """Convolve without padding."""
+        return _exact_beside_the_waveform(self._product, x, self.layer)
 
     def _product(self, x: Tensor) -> Tensor:
         layer = self.layer
@@ -197,9 +214,9 @@ class ConvTranspose(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a whole clip: [B, T, in] to [B, T * stride, out]."""
-        y = self._overlap_add(x)
+        y = _exact_beside_the_waveform(self._overlap_add, x, self.layer)
         start = 0 if self.causal else (self.layer.stride + 1) // 2
-        return y[:, start : start + x.shape[1] * self.layer.stride] + self.bias.to(x.dtype)
+        return y[:, start : start + x.shape[1] * self.layer.stride] + self.bias.to(y.dtype)
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
         """Map the next rows."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from streamcodec import architecture as arch
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError
+from streamcodec.nn.clean_start import start_clean
 from streamcodec.nn.ema_quantizer import EmaCodebook
 from streamcodec.nn.layers import Conv, ConvTranspose, Residual, Snake, Stack
 from streamcodec.nn.passthrough import pass_through
@@ -26,7 +27,8 @@ class CodecModel(nn.Module):
     config : CodecConfig
         What to build.
     trainable : bool
-        Keep weights as direction and length, and codes normalised on use; else everything is plain, for running.
+        Codes are normalised on use; weights are kept as direction and length, or as the clean start wants them.  Else
+        everything is plain, for running.
     quantizer : str
         "factorized" or, for training only, "ema".
     """
@@ -34,16 +36,20 @@ class CodecModel(nn.Module):
     def __init__(self, config: CodecConfig, trainable: bool = False, quantizer: str = "factorized") -> None:
         super().__init__()
         self.config = config
-        self.encoder = Stack(arch.encoder_layers(config), config.causal, trainable)
+        widths = zip(config.encoder_widths, config.decoder_widths[::-1], strict=True)
+        passes = trainable and config.causal and all(there >= here for here, there in widths)
+        clean = passes and config.edge == "strided"
+        weight_norm = trainable and not clean
+        self.encoder = Stack(arch.encoder_layers(config), config.causal, weight_norm)
         self.quantizer = ResidualVQ(
             [
                 EmaCodebook(config) if quantizer == "ema" else FactorizedCodebook(config, trainable)
                 for _ in range(config.n_codebooks)
             ]
         )
-        self.decoder = Stack(arch.decoder_layers(config), config.causal, trainable)
-        if trainable and config.causal and config.decoder_width >= config.encoder_width << len(config.strides):
-            pass_through(self.encoder, self.quantizer, self.decoder)
+        self.decoder = Stack(arch.decoder_layers(config), config.causal, weight_norm)
+        if passes:
+            (start_clean if clean else pass_through)(self.encoder, self.quantizer, self.decoder)
 
     def encode_latent(self, waveform: Tensor) -> Tensor:
         """Latent [B, F, latent] of a waveform [B, T]."""

@@ -21,7 +21,7 @@ _NOISE = 0.02  # of random weights on the path
 _LOG_ALPHA = -4.5  # a Snake that hardly bends
 _GAIN = 5.0  # of the waveform inside
 _DAMP = 0.2  # of the cosine transform, whose low coefficients would else bend too far
-_QUERY_SCALE = 1.2 / (_GAIN * _DAMP)  # coefficients of speech at -23 dBFS, times all, stay below the query's constant 1
+_QUERY_LEVEL = 1.2  # coefficients of speech at -23 dBFS, times this, stay below the query's constant 1
 
 
 def cosine_transform(rows: int, samples: int) -> Tensor:
@@ -71,7 +71,7 @@ def pass_through(encoder: Stack, quantizer: ResidualVQ, decoder: Stack) -> None:
     changed: list[Conv | ConvTranspose] = [*convs, *ups, *ends]
     for conv in changed:
         conv.weight.load(conv.weight.direction)
-    _spread(quantizer, kept)
+    spread(quantizer, kept, _GAIN * _DAMP)
 
 
 def _clear(conv: Conv | ConvTranspose, outputs: int) -> None:
@@ -84,12 +84,14 @@ def _put(conv: Conv, tap: int, block: Tensor) -> None:
     conv.weight.direction[tap, : block.shape[0], : block.shape[1]] = block
 
 
-def _spread(quantizer: ResidualVQ, kept: int) -> None:
+@torch.no_grad()
+def spread(quantizer: ResidualVQ, kept: int, gain: float) -> None:
     """Give each codebook the next few coefficients, and a constant that makes their level visible to the search.
 
     A query of constant 1 and small v points to v, nearly as far as v is long; unit length alone would hide the level.
+    The first `kept` of a latent are a frame's cosine coefficients times `gain`.
     """
-    at = 0
+    at, scale = 0, _QUERY_LEVEL / gain
     for book in quantizer.books:
         if not isinstance(book, FactorizedCodebook):
             continue
@@ -98,8 +100,8 @@ def _spread(quantizer: ResidualVQ, kept: int) -> None:
             continue
         index = torch.arange(at, at + width) % kept
         nn.init.normal_(book.in_proj.weight, std=_NOISE)
-        nn.init.normal_(book.out_proj.weight, std=_NOISE / _QUERY_SCALE)
-        book.in_proj.weight[torch.arange(width), index] = _QUERY_SCALE
-        book.out_proj.weight[index, torch.arange(width)] = 1 / _QUERY_SCALE
+        nn.init.normal_(book.out_proj.weight, std=_NOISE / scale)
+        book.in_proj.weight[torch.arange(width), index] = scale
+        book.out_proj.weight[index, torch.arange(width)] = 1 / scale
         book.in_proj.bias[-1] = 1
         at += width

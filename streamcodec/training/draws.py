@@ -8,7 +8,14 @@ from torch import Tensor
 
 from streamcodec.training.settings import TrainSettings
 
-_DEPLOYED = (2, 4, 8, 12)
+
+def deployed_codebooks(n_codebooks: int) -> list[int]:
+    """Numbers of codebooks that a model is tuned and validated for: a sixth, a third, two thirds and all of them.
+
+    >>> deployed_codebooks(12), deployed_codebooks(18)
+    ([2, 4, 8, 12], [3, 6, 12, 18])
+    """
+    return sorted({max(1, n_codebooks * sixths // 6) for sixths in (1, 2, 4, 6)})
 
 
 def generator(seed: int, step: int, purpose: int) -> np.random.Generator:
@@ -22,11 +29,10 @@ def codebooks_used(settings: TrainSettings, n_codebooks: int, step: int) -> Tens
     A share `quantizer_dropout` of the crops draws: half of those any number, half one that is deployed.
     """
     rng = generator(settings.seed, step, 1)
-    deployed = [count for count in _DEPLOYED if count <= n_codebooks] or [n_codebooks]
     drawn = np.where(
         rng.random(settings.batch) < 0.5,
         rng.integers(1, n_codebooks + 1, settings.batch),
-        rng.choice(deployed, settings.batch),
+        rng.choice(deployed_codebooks(n_codebooks), settings.batch),
     )
     keep = rng.random(settings.batch) >= settings.quantizer_dropout
     return torch.from_numpy(np.where(keep, n_codebooks, drawn))

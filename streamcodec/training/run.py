@@ -18,13 +18,13 @@ from streamcodec.errors import MissingExtraError
 from streamcodec.files import append_text, write_text
 from streamcodec.nn.model import CodecModel
 from streamcodec.training import losses
+from streamcodec.training.draws import deployed_codebooks
 from streamcodec.training.resume import load_state, save_state
 from streamcodec.training.sampler import CropSampler
 from streamcodec.training.settings import TrainSettings
 from streamcodec.training.trainer import Trainer
 from streamcodec.training.world import World
 
-VALIDATED_CODEBOOKS = (2, 4, 8, 12)
 _VALIDATION_CROPS, _VALIDATION_SECONDS = 24, 2
 
 
@@ -67,7 +67,7 @@ class Validation:
     def score(self, model: CodecModel, settings: TrainSettings) -> dict[str, float]:
         """Both losses with each number of codebooks; `score` is their means as training weighs them, low is good."""
         scores: dict[str, float] = {}
-        counts = [count for count in VALIDATED_CODEBOOKS if count <= model.config.n_codebooks]
+        counts = deployed_codebooks(model.config.n_codebooks)
         for count in counts:
             for wave in torch.split(self.wave, 4):
                 codes = model.quantizer.encode(model.encode_latent(wave), count)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from streamcodec_kernels.ring._triton import padded, ring_start, wrapped
 from streamcodec_kernels.snake._triton import snake_value
+from streamcodec_kernels.tanh._triton import tanh_value
 
 BLOCK_N = 64
 WARPS = 8
@@ -25,7 +26,7 @@ def conv_kernel(
     x_ptr: tl.tensor, alpha_ptr: tl.tensor, weight_ptr: tl.tensor, bias_ptr: tl.tensor,
     state_ptr: tl.tensor, frame_ptr: tl.tensor, active_ptr: tl.tensor, out_ptr: tl.tensor, batch: int,
     rows: tl.constexpr, in_channels: tl.constexpr, out_channels: tl.constexpr, kernel: tl.constexpr,
-    stride: tl.constexpr, capacity: tl.constexpr, with_snake: tl.constexpr,
+    stride: tl.constexpr, capacity: tl.constexpr, with_snake: tl.constexpr, with_tanh: tl.constexpr,
     block_m: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, precision: tl.constexpr,
 ) -> None:  # fmt: skip
     """One tile of `block_m` output rows and `block_n` output channels."""
@@ -74,9 +75,12 @@ def conv_kernel(
         weight = tl.load(weight_ptr + k[:, None] * out_channels + n[None, :], mask=both, other=0.0)
         total = tl.dot(value.to(weight.dtype), weight, total, input_precision=precision)
     bias = tl.load(bias_ptr + n, mask=n < out_channels, other=0.0).to(tl.float32)
+    total += bias[None, :]
+    if with_tanh:
+        total = tanh_value(total)
     offset = (index - first)[:, None] * out_channels + n[None, :]
     inside = on[:, None] & (n < out_channels)[None, :]
-    tl.store(out_ptr + offset, (total + bias[None, :]).to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + offset, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 def plan(rows: int, in_channels: int, out_channels: int, kernel: int, stride: int) -> dict[str, int]:
@@ -89,7 +93,7 @@ def plan(rows: int, in_channels: int, out_channels: int, kernel: int, stride: in
 
 def conv(
     x: Tensor, alpha: Tensor | None, weight: Tensor, bias: Tensor, stride: int,
-    state: Tensor, frame: Tensor, active: Tensor, out: Tensor, precision: str,
+    state: Tensor, frame: Tensor, active: Tensor, out: Tensor, precision: str, with_tanh: bool,
 ) -> None:  # fmt: skip
     """Write out [B, T / stride, Cout]; advance the state."""
     batch, rows, in_channels = x.shape
@@ -111,6 +115,6 @@ def conv(
     if out.numel():
         conv_kernel[grid](
             x, bias if alpha is None else alpha, weight, bias, state, frame, active.view(torch.uint8), out, batch,
-            **constants, with_snake=alpha is not None, precision=precision,
+            **constants, with_snake=alpha is not None, with_tanh=with_tanh, precision=precision,
             num_warps=WARPS, num_stages=STAGES, enable_fp_fusion=True,
         )  # fmt: skip

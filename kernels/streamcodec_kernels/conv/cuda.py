@@ -22,8 +22,9 @@ def conv(
     active: Tensor,
     out: Tensor,
     precision: str = "ieee",
+    with_tanh: bool = False,
 ) -> None:
-    """Write the convolution of x, or of snake(x); the state keeps rows as the convolution sees them.
+    """Write the convolution of x, or of snake(x), or the tanh of it; the state keeps rows as the convolution sees them.
 
     Parameters
     ----------
@@ -43,7 +44,9 @@ def conv(
         [B, T / stride, Cout].
     precision : str
         Products of float32 weights: "ieee", "tf32x3" or "tf32".
+    with_tanh : bool
+        Whether out gets the hyperbolic tangent.
     """
     from streamcodec_kernels.conv import _triton
 
-    _triton.conv(x, alpha, weight, bias, stride, state, frame, active, out, precision)
+    _triton.conv(x, alpha, weight, bias, stride, state, frame, active, out, precision, with_tanh)

@@ -48,8 +48,9 @@ def conv_transpose(
     active: Tensor,
     out: Tensor,
     precision: str = "ieee",
+    with_tanh: bool = False,
 ) -> None:
-    """Write the transposed convolution of x, or of snake(x).
+    """Write the transposed convolution of x, or of snake(x), or the tanh of it.
 
     Parameters
     ----------
@@ -67,6 +68,8 @@ def conv_transpose(
         [B, T * stride, Cout].
     precision : str
         Products of float32 weights: "ieee", "tf32x3" or "tf32".
+    with_tanh : bool
+        Whether out gets the hyperbolic tangent.
     """
     folded = out.view(x.shape[0], x.shape[1], weight.shape[2])
-    conv_step.conv(x, alpha, weight, bias, 1, state, frame, active, folded, precision)
+    conv_step.conv(x, alpha, weight, bias, 1, state, frame, active, folded, precision, with_tanh)

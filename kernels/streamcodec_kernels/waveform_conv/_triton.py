@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from streamcodec_kernels.ring._triton import halo_rows, padded, ring_start, snake_into_ring, wrapped
+from streamcodec_kernels.tanh._triton import tanh_value
 
 WARPS = 4
 
@@ -43,9 +44,7 @@ def waveform_conv_kernel(
             weight = tl.load(weight_ptr + tap * channels + channel, mask=channel < channels, other=0.0)
             total += u.to(tl.float32) * weight.to(tl.float32)[None, :]
     value = tl.sum(total, axis=1) + tl.load(bias_ptr).to(tl.float32)
-    power = tl.exp(-2.0 * tl.abs(value))
-    size = (1.0 - power) / (1.0 + power)
-    tl.store(out_ptr + row, tl.where(value < 0, -size, size).to(out_ptr.dtype.element_ty), mask=on)
+    tl.store(out_ptr + row, tanh_value(value).to(out_ptr.dtype.element_ty), mask=on)
 
 
 def plan(rows: int, channels: int, taps: int) -> dict[str, int]:

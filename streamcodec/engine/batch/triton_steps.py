@@ -151,9 +151,9 @@ class Chain:
             case arch.Conv(depthwise=False, dilation=1), [], _ if middle.kernel >= middle.stride:
                 kernel, out = "conv", (rows // middle.stride, middle.out_channels)
                 run = self._conv(middle, rows, alpha, given)
-            case arch.ConvTranspose(), [], _ if middle.kernel <= 2 * middle.stride:
+            case arch.ConvTranspose(), [] | [arch.Tanh()], _ if middle.kernel <= 2 * middle.stride:
                 kernel, out = "conv_transpose", (rows * middle.stride, middle.out_channels)
-                run = self._conv_transpose(middle, alpha, given)
+                run = self._conv_transpose(middle, alpha, given, with_tanh=bool(after))
             case _:
                 raise BackendError(f"{name}, {middle}, has no kernel; choose backend='torch'")
         return LayerStep(kernel, name, layers, rows, *out, run)
@@ -182,11 +182,14 @@ class Chain:
         state = self._state(conv.state_shape(layer.in_channels, layer.kernel, layer.stride, rows))
         return lambda x, active, out: conv.conv(x, *constants, state, self.frame, active, out, self.precision)
 
-    def _conv_transpose(self, layer: arch.ConvTranspose, alpha: Tensor | None, given: Mapping[str, Tensor]) -> Run:
+    def _conv_transpose(
+        self, layer: arch.ConvTranspose, alpha: Tensor | None, given: Mapping[str, Tensor], with_tanh: bool
+    ) -> Run:
         constants = alpha, *conv_transpose.arrange(given["weight"], given["bias"], layer.stride)
         state = self._state(conv_transpose.state_shape(layer.in_channels))
+        precision = "ieee" if layer.out_channels == 1 else self.precision  # the waveform's products are float32
         return lambda x, active, out: conv_transpose.conv_transpose(
-            x, *constants, state, self.frame, active, out, self.precision
+            x, *constants, state, self.frame, active, out, precision, with_tanh
         )
 
 
