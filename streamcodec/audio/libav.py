@@ -57,7 +57,7 @@ class LibavSound:
         try:
             self._file = av.open(view, mode="r", format=container)
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise view.error or AudioError(f"cannot be read by libav either: {_reason(error)}") from None
+            raise view.failure or AudioError(f"cannot be read by libav either: {_reason(error)}") from None
         if not self._file.streams.audio:
             self._file.close()
             raise AudioError("has no sound track.")
@@ -85,8 +85,8 @@ class LibavSound:
             except (av.FFmpegError, OSError) as error:
                 self.note = f"libav cannot read on: {_reason(error)}".removesuffix(".")
                 packet = None
-            if self._view.error is not None:
-                raise self._view.error
+            if (failure := self._view.failure) is not None:
+                raise failure
             try:
                 frames = () if packet is None else packet.decode()
             except (av.FFmpegError, ValueError):

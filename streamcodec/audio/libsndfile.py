@@ -55,7 +55,7 @@ class Sndfile:
             with uninterrupted():
                 self._file = _Quiet(view)
         except (soundfile.SoundFileError, TypeError) as error:
-            raise _failed(view) or AudioError(f"is {kind or 'of no format that is known'}: {_reason(error)}") from None
+            raise view.failure or AudioError(f"is {kind or 'of no format that is known'}: {_reason(error)}") from None
         if self._file.format == "MP3" and not kind.startswith("MP"):
             self._file.close()
             raise AudioError("is of no format that is known.")
@@ -70,9 +70,8 @@ class Sndfile:
                 with uninterrupted():
                     block: Float32 = self._file.read(_READ_SAMPLES, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                raise _failed(self._view) or AudioError(_reason(error)) from None
-            failure = _failed(self._view)
-            if failure is not None:
+                raise self._view.failure or AudioError(_reason(error)) from None
+            if (failure := self._view.failure) is not None:
                 raise failure
             if not len(block):
                 return
@@ -81,11 +80,6 @@ class Sndfile:
     def close(self) -> None:
         """Close it."""
         self._file.close()
-
-
-def _failed(view: FileView | StreamView) -> AudioError | None:
-    """What went wrong below libsndfile, which cannot tell."""
-    return None if view.error is None else AudioError(f"cannot be read: {view.error.strerror or view.error}.")
 
 
 def _reason(error: Exception) -> str:

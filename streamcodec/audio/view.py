@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
+from streamcodec.errors import AudioError
 from streamcodec.stopping import interruptible
 
 
@@ -29,6 +30,13 @@ class _View:
         self.size = size
         self.error: BaseException | None = None
         self._at = 0
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What to raise for `error`: an AudioError for a file that cannot be read, anything else as it is."""
+        if isinstance(self.error, OSError):
+            return AudioError(f"cannot be read: {self.error.strerror or self.error}.")
+        return self.error
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to another place, also past the end."""
