@@ -1,5 +1,7 @@
 """Files in place of a microphone: a call ends with their sound, whatever their headers promise."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -50,3 +52,19 @@ def test_loopback_between_files_says_what_was_not_read_and_keeps_all_that_was(tm
         assert result.exit_code == 0, result.output
         assert ("a.flac: 0.50 s of 30.00 s could be read" in result.stderr) == told
         assert soundfile.info(tmp_path / "b.wav").frames == round(0.5 * RATE_HZ)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_call_whose_sound_goes_to_standard_output_reports_on_stderr(tmp_path, model, as_json):
+    (tmp_path / "said.flac").write_bytes(flac(0.4, 0.4))
+    result = subprocess.run(
+        [sys.executable, "-m", "streamcodec", "call", "--listen", "0", "--host", "127.0.0.1", "--input",
+         str(tmp_path / "said.flac"), "--output", "-", "--model", str(model), "--bitrate", "2.4",
+         *(["--json"] if as_json else [])],
+        capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert result.stdout.startswith(b"RIFF")
+    for word in (b"datagrams", b"malformed"):
+        assert word in result.stderr
+        assert word not in result.stdout
