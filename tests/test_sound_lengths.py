@@ -204,6 +204,51 @@ def test_a_flac_without_a_length_is_read_and_one_with_a_wrong_length_too(tmp_pat
             assert bool(text) == bool(problem)
 
 
+def ape_tag(header: bool) -> bytes:
+    """An APE tag with one item, which may have a header as well as its footer."""
+    item = struct.pack("<II", 3, 0) + b"Title\0abc"
+
+    def edge(flags: int) -> bytes:
+        return b"APETAGEX" + struct.pack("<IIII8x", 2000, len(item) + 32, 1, flags)
+
+    return edge(0xA0000000) + item + edge(0x80000000) if header else item + edge(0)
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, None])
+@pytest.mark.parametrize(
+    "tail",
+    [ape_tag(True), ape_tag(False), ape_tag(True) + b"TAG" + bytes(125), bytes(500), bytes(9000)],
+)
+def test_tags_and_padding_after_a_flac_are_left_out(tmp_path, tail, n_samples):
+    data = made(SOUND, "FLAC")
+    length = len(SOUND) if n_samples is None else n_samples
+    data = data[:21] + bytes([data[21] & 0xF0]) + length.to_bytes(4, "big") + data[26:] + tail
+    samples, problem = read(tmp_path / "a.flac", data + data)
+    np.testing.assert_allclose(samples, np.concatenate([SOUND, SOUND]), atol=1e-4)
+    assert problem == ""
+
+
+def test_a_flac_is_read_up_to_its_promised_end_and_what_follows_is_named(tmp_path):
+    whole = made(SOUND, "FLAC")
+    samples, problem = read(tmp_path / "a.flac", whole + b"no sound" * 100)
+    np.testing.assert_allclose(samples, SOUND, atol=1e-4)
+    assert problem == f"what follows sample {len(SOUND)} is no FLAC, and left out"
+
+
+def test_a_flac_that_breaks_off_names_the_sample(tmp_path):
+    frame = 4096  # libsndfile's, at this rate
+    whole = made(tone(2), "FLAC")
+    (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
+    came = 0
+    with pytest.raises(AudioError, match=r"cannot be read on from sample \d+") as caught:
+        for block in Sound(tmp_path / "a.flac").blocks(100):
+            came += len(block)
+    told = int(str(caught.value).split("sample ")[1].split(":")[0])
+    assert told % frame == 0
+    assert 0 <= told - came < 100
+    assert 0 < told < 2 * RATE_HZ
+
+
 def test_any_bytes_after_any_header_end_with_sound_or_one_error(tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "a"

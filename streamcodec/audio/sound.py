@@ -179,9 +179,10 @@ class Sound:
                         count += len(block)
                         yield block
                 except AudioError as error:
+                    place = before + count
                     if piece.n_samples is None or count < piece.n_samples:
-                        place = before + count
                         raise AudioError(f"{self.name} cannot be read on from sample {place}: {error}") from None
+                    self._notes.append(f"what follows sample {place} is no {self._layout.kind}, and left out")
                 if decoder.note:
                     self._notes.append(decoder.note)
             before += count
