@@ -1,4 +1,4 @@
-"""WAV, RF64, BW64, W64, AIFF and CAF: their sound as far as it goes, whatever the lengths in their headers."""
+"""WAV, RF64, BW64, W64, AIFF, 8SVX and CAF: their sound as far as it goes, whatever the lengths in their headers."""
 
 from __future__ import annotations
 
@@ -90,6 +90,8 @@ _FORMS = (
     _Form("W64", _W64_RIFF, (b"wave" + _GUID_TAIL, 24), 40, "<q", b"data" + _GUID_TAIL, align=8, own=24),
     _Form("AIFF", b"FORM", (b"AIFF", 8), 12, ">I", b"SSND", lead=8),
     _Form("AIFF", b"FORM", (b"AIFC", 8), 12, ">I", b"SSND", lead=8),
+    _Form("8SVX", b"FORM", (b"8SVX", 8), 12, ">I", b"BODY"),
+    _Form("16SV", b"FORM", (b"16SV", 8), 12, ">I", b"BODY"),
     _Form("CAF", b"caff", (b"\0\1", 4), 8, ">q", b"data", align=1, lead=4),
 )
 
