@@ -213,7 +213,8 @@ def test_older_formats_that_break_off_are_read_and_named(tmp_path, fmt, subtype)
     channels = 2 if fmt in ("NIST", "AVR") else 1
     whole = made(tone(0.5, channels=channels), fmt, subtype, 8000)
     samples, problem = read(tmp_path / "a.wav", whole)
-    assert (len(samples), problem) == (0.5 * RATE_HZ, "")
+    assert len(samples) - RATE_HZ // 2 in (0, 1)  # libsndfile takes the byte that ends a VOC for a sample
+    assert problem == ""
     cut, problem = read(tmp_path / "a.wav", whole[: len(whole) // 2])
     np.testing.assert_array_equal(cut, samples[: len(cut)])
     assert len(cut) > 0.4 * len(samples)
@@ -222,7 +223,7 @@ def test_older_formats_that_break_off_are_read_and_named(tmp_path, fmt, subtype)
 
 def test_an_sds_file_that_breaks_off_is_refused_instead_of_ending_in_silence(tmp_path):
     whole = made(tone(0.5), "SDS", None, 44_100)
-    assert len(read(tmp_path / "a.sds", whole)[0]) == 0.5 * RATE_HZ
+    assert len(read(tmp_path / "a.sds", whole)[0]) == RATE_HZ // 2
     (tmp_path / "a.sds").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(AudioError, match="it breaks off: its header promises"):
         Sound(tmp_path / "a.sds")
