@@ -133,6 +133,32 @@ def test_one_reader_serves_every_part(tmp_path):
         decode(path.read_bytes(), "a.wav")
 
 
+def test_evaluate_goes_on_without_a_file_that_needs_pyav(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    soundfile.write(tmp_path / "b.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 6 * RATE_HZ), RATE_HZ)
+    clips, notes = collect_clips(items_of_paths([tmp_path]), 24_000, 4)
+    assert [clip.name.rpartition("/")[2] for clip in clips] == ["b.wav"]
+    assert len(notes) == 1
+    assert "a.m4a is MP4; av is not installed; install it with: pip install 'streamcodec[formats]'" in notes[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names with control characters are those of POSIX")
+@pytest.mark.parametrize("verb", ["plot", "evaluate", "listen"])
+def test_notes_on_files_whose_names_steer_a_terminal_are_escaped(tmp_path, verb):
+    whole = made(np.random.default_rng(0).uniform(-0.5, 0.5, (8 * RATE_HZ, 1)), "WAV")
+    (tmp_path / "a\x1b[2J\nb.wav").write_bytes(whole[: len(whole) * 9 // 10])
+    name = str(tmp_path / "a\x1b[2J\nb.wav")
+    words = {
+        "plot": ["plot", name, name, "-o", str(tmp_path / "p.png")],
+        "evaluate": ["evaluate", name, "--codecs", "opus@12", "--metrics", "si_sdr", "--no-cache", "--jobs", "1"],
+        "listen": ["listen", "prepare", str(tmp_path / "test"), name, "--codecs", "opus@12", "--clips", "1"],
+    }
+    result = CliRunner().invoke(main, words[verb])
+    assert "\x1b" not in result.output
+    assert r"a\x1b[2J\nb.wav: it breaks off" in result.stderr
+
+
 def test_without_pyav_the_file_its_format_and_the_extra_are_named(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     for name, form in (("a.mp3", ("adts", "aac")), ("b.wav", ("ogg", "flac")), ("c.ogg", ("webm", "libopus"))):
