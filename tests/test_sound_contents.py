@@ -260,13 +260,13 @@ def test_files_that_are_not_whole_are_tokenised_and_named(tmp_path):
     assert "cut.wav: it breaks off" in strict.stderr
 
 
-def test_encode_says_on_stderr_what_was_not_read(tmp_path):
+def test_encode_says_on_stderr_what_was_not_read_and_exits_with_3(tmp_path):
     small_checkpoint(tmp_path / "m.safetensors")
     for data, text in ((made(SOUND, "WAV")[:20_000], "it breaks off"), (made(SOUND, "WAV"), "")):
         (tmp_path / "a.wav").write_bytes(data)
         paths = [str(tmp_path / name) for name in ("a.wav", "a.scx", "m.safetensors")]
         result = CliRunner().invoke(main, ["encode", *paths[:2], "--model", paths[2], "--bitrate", "2.4"])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == (3 if text else 0), result.output
         assert (f"{tmp_path / 'a.wav'}: {text}" in result.stderr) if text else result.stderr == ""
 
 

@@ -42,14 +42,14 @@ def test_a_call_ends_with_the_sound_of_its_file(tmp_path, model, promised_s, tol
     assert (f"{source}: 0.60 s of 300.00 s could be read" in result.stderr) == told
 
 
-def test_loopback_between_files_says_what_was_not_read_and_keeps_all_that_was(tmp_path, model):
+def test_loopback_between_files_says_what_was_not_read_exits_with_3_and_keeps_all_that_was(tmp_path, model):
     for promised_s, told in ((30, True), (0, False)):
         (tmp_path / "a.flac").write_bytes(flac(0.5, promised_s))
         result = CliRunner().invoke(
             main, ["loopback", "--input", str(tmp_path / "a.flac"), "--output", str(tmp_path / "b.wav"), "--fast",
                    "--model", str(model), "--bitrate", "2.4"],
         )  # fmt: skip
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == (3 if told else 0), result.output
         assert ("a.flac: 0.50 s of 30.00 s could be read" in result.stderr) == told
         assert soundfile.info(tmp_path / "b.wav").frames == round(0.5 * RATE_HZ)
 

@@ -19,6 +19,9 @@ from streamcodec.files import STDIN, STDOUT, descriptor, printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+INCOMPLETE_EXIT_CODE = 3
+"""All is done but for what is named on stderr."""
+
 INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
