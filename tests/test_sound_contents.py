@@ -179,6 +179,25 @@ def test_without_pyav_the_file_its_format_and_the_extra_are_named(tmp_path, monk
     assert f"streamcodec[{EXTRA}]" in result.stderr
 
 
+@pytest.mark.parametrize("rate_hz", [1, 999, 768_001, 400_000_000])
+def test_a_rate_of_no_sound_is_refused_before_anything_is_resampled(tmp_path, rate_hz):
+    soundfile.write(tmp_path / "a.wav", SOUND, rate_hz)
+    small_checkpoint(tmp_path / "m.safetensors")
+    name, model = str(tmp_path / "a.wav"), ["--model", str(tmp_path / "m.safetensors"), "--bitrate", "2.4"]
+    output = str(tmp_path / "out.wav")
+    for words in (
+        ["encode", name, str(tmp_path / "a.scx"), *model],
+        ["loopback", "--fast", "--input", name, "--output", output, *model],
+        ["call", "--listen", "0", "--seconds", "1", "--input", name, "--output", output, *model],
+        ["plot", name, name, "-o", str(tmp_path / "a.png")],
+    ):
+        result = CliRunner().invoke(main, words)
+        assert (result.exit_code, result.stderr) == (
+            1, f"AudioError: {name} has a sample rate of {rate_hz} Hz; rates from 1000 to 768000 can be read.\n"
+        )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "m.safetensors"]
+
+
 def test_every_extra_that_a_message_names_is_one_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
