@@ -239,6 +239,35 @@ def ape_tag(header: bool) -> bytes:
     return edge(0xA0000000) + item + edge(0x80000000) if header else item + edge(0)
 
 
+TAGS = {
+    "ID3v1": b"TAG" + b"x" * 125,
+    "ID3v2": b"ID3\4\0\0\0\0\1\2" + b"y" * 130,
+    "APE": ape_tag(True),
+    "Lyrics3": b"LYRICSBEGIN" + b"z" * 20 + b"000031LYRICS200",
+}
+
+
+@pytest.mark.parametrize("fmt", ["WAV", "AIFF", "W64", "CAF"])
+@pytest.mark.parametrize("tag", TAGS.values(), ids=TAGS)
+def test_files_joined_behind_a_tag_are_read_too(tmp_path, fmt, tag):
+    whole = made(SOUND[:9000], fmt)
+    alone, _ = read(tmp_path / "a", whole)
+    samples, problem = read(tmp_path / "a", whole + tag + whole + tag + tag + whole + tag)
+    np.testing.assert_array_equal(samples, np.concatenate([alone, alone, alone]))
+    assert problem == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "tag"),
+    [(other, tag) for other in ("FLAC", "OGG", "AU") for tag in (b"", *TAGS.values())]
+    + [("MP3", tag) for tag in TAGS.values()],  # without a tag nothing tells the frames of an MP3 from samples
+)
+def test_another_format_behind_a_wav_is_named_and_not_taken_for_its_samples(tmp_path, other, tag):
+    samples, problem = read(tmp_path / "a.wav", made(SOUND, "WAV") + tag + made(SOUND, other))
+    assert len(samples) == len(SOUND)
+    assert "left out" in problem
+
+
 @pytest.mark.parametrize("n_samples", [0, 1, None])
 @pytest.mark.parametrize(
     "tail",

@@ -7,11 +7,12 @@ import os
 from typing import BinaryIO
 
 from streamcodec.audio.au import au_layout
-from streamcodec.audio.chunks import chunk_layout, read_at
+from streamcodec.audio.chunks import chunk_layout
 from streamcodec.audio.layout import Layout, Piece
-from streamcodec.audio.mpeg import id3_bytes, is_adts, mpeg_layout
+from streamcodec.audio.mpeg import is_adts, mpeg_layout
 from streamcodec.audio.older import older_layout
 from streamcodec.audio.pages import flac_layout, ogg_layout
+from streamcodec.audio.scan import id3_bytes, read_at
 from streamcodec.audio.view import Span
 from streamcodec.errors import AudioError
 
