@@ -21,13 +21,13 @@ _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _PART_BYTES = 100
 _NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")
-_TURNS_TEXT = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_TURNS_TEXT = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 _parts: set[Path] = set()
 
 
 def printable(text: object) -> str:
-    r"""Text for one line of a terminal: control characters and bytes that are not UTF-8 as backslash escapes.
+    r"""Text for one line of a terminal: what steers it, turns text or is not UTF-8, as backslash escapes.
 
     Examples
     --------

@@ -12,6 +12,7 @@ import numpy as np
 from streamcodec.audio.files import AudioWriter, is_own_sound
 from streamcodec.audio.pcm import RawSound
 from streamcodec.audio.resample import StreamingResampler, resampled_length
+from streamcodec.audio.sound import check_rate
 from streamcodec.audio.streams import open_sound
 from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter, is_scx
 from streamcodec.codec import Codec
@@ -110,6 +111,7 @@ class FrameReader:
         self.n_samples = 0
         self.clamped_samples = 0
         self._hop = codec.frame_samples
+        check_rate(self.info, path)
         if self.info.channels > MAX_CHANNELS:
             raise AudioError(f"{path} has {self.info.channels} channels; at most {MAX_CHANNELS} can be coded")
         self._resampler = StreamingResampler(self.info.sample_rate_hz, codec.sample_rate_hz, self.info.channels)

@@ -285,7 +285,8 @@ def test_a_length_that_is_no_number_and_a_full_disk_are_answered(served, monkeyp
     folder, url = served
     key = read_key(folder)
     good = json.dumps({"test": key.test, "listener": "ann", "scores": dict.fromkeys(key.stimuli, 50)}).encode()
-    assert request(url + "/results", good, {"Content-Length": "\xb2"})[0] == 400
+    for length in ("\xb2", "", "-1", "9" * 5000, "0x10"):
+        assert request(url + "/results", good, {"Content-Length": length})[0] == 400
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

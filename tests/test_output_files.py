@@ -82,6 +82,7 @@ def test_names_are_printed_in_one_line_of_text():
     assert printable("a\nb\r\x1b]0;title\x07") == "a\\nb\\r\\x1b]0;title\\x07"
     assert printable(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
     assert printable("right\u202eleft\u2028next") == "right\\u202eleft\\u2028next"
+    assert printable("a\u200fb\u061cc") == "a\\u200fb\\u061cc"
 
 
 def test_a_missing_folder_is_named_as_it_was_given(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from small_models import small_checkpoint
 from streamcodec.audio.files import read_blocks, write_audio
 from streamcodec.audio.pcm import pcm_layout
 from streamcodec.cli import main
+from streamcodec.cli._options import OUTPUT_FILE
 from streamcodec.stopping import Stopped, interruptible, stopping_on_signals, uninterrupted
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="FIFOs and numbered streams are those of POSIX")
@@ -192,7 +193,7 @@ def test_bare_samples_must_be_described(place, encode, tmp_path, words, text):
 def test_a_pipe_without_sound_is_one_clear_line(encode, data, words, text):
     result, _ = piped(("IN", "OUT", *words), data, run=encode)
     if text is None:  # the last sample is not whole
-        assert (result.exit_code, "last 2 bytes are no whole sample" in result.stderr) == (0, True)
+        assert (result.exit_code, "last 2 bytes are no whole sample" in result.stderr) == (3, True)
         return
     assert (result.exit_code, result.stderr.count("\n"), text in result.stderr) == (1, 1, True), result.output
 
@@ -255,6 +256,8 @@ RECORDINGS = {
     "call over its input": ("call", "--listen", 0, "--seconds", 1, "--input", "in.wav", "--output", "in.wav"),
     "a picture over a sound": ("plot", "in.wav", "in.wav", "-o", "theirs.flac"),
     "a table over a sound": ("evaluate", "in.wav", "--csv", "theirs.flac"),
+    "ratings over a sound": ("listen", "analyse", ".", "--csv", "theirs.flac"),
+    "a picture of ratings over a sound": ("listen", "analyse", ".", "--plot", "theirs.flac"),
 }
 
 
@@ -266,7 +269,7 @@ def test_somebodys_file_is_never_replaced_unasked(place, tmp_path, monkeypatch, 
     (tmp_path / "theirs.flac").write_bytes((place / "in.flac").read_bytes())
     (tmp_path / "notes.txt").write_text("notes")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    model = () if words[0] in ("plot", "evaluate") else options(place)[: 2 if words[0] == "decode" else 4]
+    model = () if words[0] in ("plot", "evaluate", "listen") else options(place)[: 2 if words[0] == "decode" else 4]
     result = run(*words, *model)
     assert result.exit_code in (1, 2), result.output
     assert result.stderr.strip().splitlines()[-1].endswith(("give another name, or --force to replace it",
@@ -277,6 +280,28 @@ def test_somebodys_file_is_never_replaced_unasked(place, tmp_path, monkeypatch, 
         forced = run(*words, "--force", *model)
         same = "is the input" in result.stderr
         assert (forced.exit_code, "is the input" in forced.stderr) == (int(same), same)
+
+
+@pytest.mark.parametrize("fmt", ["MP3", "W64", "AU", "NIST", "m4a", "scx"])
+def test_tables_and_pictures_replace_no_sound_of_any_format(place, tmp_path, fmt):
+    theirs = tmp_path / "theirs.png"
+    if fmt == "m4a":
+        theirs.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    elif fmt == "scx":
+        theirs.write_bytes((place / "in.scx").read_bytes())
+    else:
+        soundfile.write(theirs, np.zeros(8000, np.float32), 8000, format=fmt)
+    before = theirs.read_bytes()
+    result = run("plot", place / "in.wav", place / "in.wav", "-o", theirs)
+    assert result.exit_code == 2, result.output
+    assert "is a sound file, which this would replace" in result.stderr
+    assert theirs.read_bytes() == before
+
+
+@pytest.mark.parametrize("old", [b"", b"\x89PNG\r\n\x1a\n" + bytes(500), b"<html></html>", b"a,b\n1,2\n", b"{}"])
+def test_tables_and_pictures_replace_older_ones(place, tmp_path, old):
+    (tmp_path / "old.png").write_bytes(old)
+    assert OUTPUT_FILE.convert(str(tmp_path / "old.png"), None, None) == tmp_path / "old.png"
 
 
 def test_what_was_made_here_may_be_made_again(place, encode, decode, tmp_path):

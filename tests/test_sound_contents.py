@@ -133,6 +133,32 @@ def test_one_reader_serves_every_part(tmp_path):
         decode(path.read_bytes(), "a.wav")
 
 
+def test_evaluate_goes_on_without_a_file_that_needs_pyav(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    soundfile.write(tmp_path / "b.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 6 * RATE_HZ), RATE_HZ)
+    clips, notes = collect_clips(items_of_paths([tmp_path]), 24_000, 4)
+    assert [clip.name.rpartition("/")[2] for clip in clips] == ["b.wav"]
+    assert len(notes) == 1
+    assert "a.m4a is MP4; av is not installed; install it with: pip install 'streamcodec[formats]'" in notes[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names with control characters are those of POSIX")
+@pytest.mark.parametrize("verb", ["plot", "evaluate", "listen"])
+def test_notes_on_files_whose_names_steer_a_terminal_are_escaped(tmp_path, verb):
+    whole = made(np.random.default_rng(0).uniform(-0.5, 0.5, (8 * RATE_HZ, 1)), "WAV")
+    (tmp_path / "a\x1b[2J\nb.wav").write_bytes(whole[: len(whole) * 9 // 10])
+    name = str(tmp_path / "a\x1b[2J\nb.wav")
+    words = {
+        "plot": ["plot", name, name, "-o", str(tmp_path / "p.png")],
+        "evaluate": ["evaluate", name, "--codecs", "opus@12", "--metrics", "si_sdr", "--no-cache", "--jobs", "1"],
+        "listen": ["listen", "prepare", str(tmp_path / "test"), name, "--codecs", "opus@12", "--clips", "1"],
+    }
+    result = CliRunner().invoke(main, words[verb])
+    assert "\x1b" not in result.output
+    assert r"a\x1b[2J\nb.wav: it breaks off" in result.stderr
+
+
 def test_without_pyav_the_file_its_format_and_the_extra_are_named(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     for name, form in (("a.mp3", ("adts", "aac")), ("b.wav", ("ogg", "flac")), ("c.ogg", ("webm", "libopus"))):
@@ -151,6 +177,25 @@ def test_without_pyav_the_file_its_format_and_the_extra_are_named(tmp_path, monk
     result = CliRunner().invoke(main, ["encode", str(tmp_path / "in/a.mp3"), str(tmp_path / "a.scx"), *model])
     assert result.exit_code == 1
     assert f"streamcodec[{EXTRA}]" in result.stderr
+
+
+@pytest.mark.parametrize("rate_hz", [1, 999, 768_001, 400_000_000])
+def test_a_rate_of_no_sound_is_refused_before_anything_is_resampled(tmp_path, rate_hz):
+    soundfile.write(tmp_path / "a.wav", SOUND, rate_hz)
+    small_checkpoint(tmp_path / "m.safetensors")
+    name, model = str(tmp_path / "a.wav"), ["--model", str(tmp_path / "m.safetensors"), "--bitrate", "2.4"]
+    output = str(tmp_path / "out.wav")
+    for words in (
+        ["encode", name, str(tmp_path / "a.scx"), *model],
+        ["loopback", "--fast", "--input", name, "--output", output, *model],
+        ["call", "--listen", "0", "--seconds", "1", "--input", name, "--output", output, *model],
+        ["plot", name, name, "-o", str(tmp_path / "a.png")],
+    ):
+        result = CliRunner().invoke(main, words)
+        assert (result.exit_code, result.stderr) == (
+            1, f"AudioError: {name} has a sample rate of {rate_hz} Hz; rates from 1000 to 768000 can be read.\n"
+        )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "m.safetensors"]
 
 
 def test_every_extra_that_a_message_names_is_one_of_the_project():
@@ -234,13 +279,13 @@ def test_files_that_are_not_whole_are_tokenised_and_named(tmp_path):
     assert "cut.wav: it breaks off" in strict.stderr
 
 
-def test_encode_says_on_stderr_what_was_not_read(tmp_path):
+def test_encode_says_on_stderr_what_was_not_read_and_exits_with_3(tmp_path):
     small_checkpoint(tmp_path / "m.safetensors")
     for data, text in ((made(SOUND, "WAV")[:20_000], "it breaks off"), (made(SOUND, "WAV"), "")):
         (tmp_path / "a.wav").write_bytes(data)
         paths = [str(tmp_path / name) for name in ("a.wav", "a.scx", "m.safetensors")]
         result = CliRunner().invoke(main, ["encode", *paths[:2], "--model", paths[2], "--bitrate", "2.4"])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == (3 if text else 0), result.output
         assert (f"{tmp_path / 'a.wav'}: {text}" in result.stderr) if text else result.stderr == ""
 
 

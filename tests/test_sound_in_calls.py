@@ -1,7 +1,13 @@
 """Files in place of a microphone: a call ends with their sound, whatever their headers promise."""
 
+import itertools
+import os
+import subprocess
+import sys
+import threading
 import time
 
+import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
@@ -9,6 +15,8 @@ from small_models import small_checkpoint
 from sound_files import RATE_HZ, made, tone
 
 from streamcodec.cli import main
+from streamcodec.errors import AudioError
+from streamcodec.live.file_devices import _as_it_comes
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +48,91 @@ def test_a_call_ends_with_the_sound_of_its_file(tmp_path, model, promised_s, tol
     assert (f"{source}: 0.60 s of 300.00 s could be read" in result.stderr) == told
 
 
-def test_loopback_between_files_says_what_was_not_read_and_keeps_all_that_was(tmp_path, model):
+def test_loopback_between_files_says_what_was_not_read_exits_with_3_and_keeps_all_that_was(tmp_path, model):
     for promised_s, told in ((30, True), (0, False)):
         (tmp_path / "a.flac").write_bytes(flac(0.5, promised_s))
         result = CliRunner().invoke(
             main, ["loopback", "--input", str(tmp_path / "a.flac"), "--output", str(tmp_path / "b.wav"), "--fast",
                    "--model", str(model), "--bitrate", "2.4"],
         )  # fmt: skip
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == (3 if told else 0), result.output
         assert ("a.flac: 0.50 s of 30.00 s could be read" in result.stderr) == told
         assert soundfile.info(tmp_path / "b.wav").frames == round(0.5 * RATE_HZ)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_call_whose_sound_goes_to_standard_output_reports_on_stderr(tmp_path, model, as_json):
+    (tmp_path / "said.flac").write_bytes(flac(0.4, 0.4))
+    result = subprocess.run(
+        [sys.executable, "-m", "streamcodec", "call", "--listen", "0", "--host", "127.0.0.1", "--input",
+         str(tmp_path / "said.flac"), "--output", "-", "--model", str(model), "--bitrate", "2.4",
+         *(["--json"] if as_json else [])],
+        capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert result.stdout.startswith(b"RIFF")
+    for word in (b"datagrams", b"malformed"):
+        assert word in result.stderr
+        assert word not in result.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are those of POSIX")
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_call_goes_on_and_ends_where_its_pipe_delivers_nothing(tmp_path, model, closes):
+    """What came through the pipe is heard, and a pipe that stays open holds up neither recording nor end."""
+    pipe, heard = tmp_path / "pipe", tmp_path / "heard.wav"
+    os.mkfifo(pipe)
+    said = made(tone(0.6), "WAV")
+    at = said.index(b"data") + 4
+    said = said[:at] + b"\xff" * 4 + said[at + 4 :]
+    call = subprocess.Popen(
+        [sys.executable, "-m", "streamcodec", "call", "--listen", "0", "--host", "127.0.0.1", "--input", str(pipe),
+         "--output", str(heard), "--model", str(model), "--bitrate", "2.4", *([] if closes else ["--seconds", "2"])],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    writer = pipe.open("wb")
+    try:
+        writer.write(said)
+        writer.flush()
+        if closes:
+            writer.close()
+        _, err = call.communicate(timeout=90)
+    finally:
+        call.kill()
+        writer.close()
+    assert call.returncode == 1
+    assert b"nobody answered" in err
+    assert soundfile.info(heard).duration > (0.6 if closes else 1.5)
+
+
+def test_frames_of_a_pipe_come_in_order_with_silence_where_they_are_late():
+    frames = [np.full((1, 4), number, np.float32) for number in range(1, 41)]
+    late = threading.Event()
+
+    def delivered():
+        yield from frames[:20]
+        late.wait()
+        yield from frames[20:]
+
+    silence = np.zeros((1, 4), np.float32)
+    came, silent = [], 0
+    for frame in _as_it_comes(delivered(), silence):
+        if frame is silence:
+            silent += 1
+            if len(came) == 20:
+                late.set()
+            time.sleep(0.001)
+        else:
+            came.append(frame)
+    assert silent > 0
+    assert late.is_set()
+    assert [frame[0, 0] for frame in came] == list(range(1, 41))
+
+
+def test_an_error_in_a_pipe_is_told():
+    def broken():
+        yield np.zeros((1, 4), np.float32)
+        raise AudioError("sample 7 is nan")
+
+    with pytest.raises(AudioError, match="sample 7 is nan"):
+        list(itertools.islice(_as_it_comes(broken(), np.zeros((1, 4), np.float32)), 10**7))

@@ -204,6 +204,110 @@ def test_a_flac_without_a_length_is_read_and_one_with_a_wrong_length_too(tmp_pat
             assert bool(text) == bool(problem)
 
 
+@pytest.mark.parametrize(
+    ("fmt", "subtype"),
+    [("NIST", "PCM_16"), ("NIST", "PCM_24"), ("NIST", "ULAW"), ("VOC", "PCM_16"), ("VOC", "ULAW"), ("AVR", "PCM_16"),
+     ("SVX", "PCM_16"), ("SVX", "PCM_S8"), ("WVE", "ALAW")],
+)  # fmt: skip
+def test_older_formats_that_break_off_are_read_and_named(tmp_path, fmt, subtype):
+    channels = 2 if fmt in ("NIST", "AVR") else 1
+    whole = made(tone(0.5, channels=channels), fmt, subtype, 8000)
+    samples, problem = read(tmp_path / "a.wav", whole)
+    assert len(samples) - RATE_HZ // 2 in (0, 1)  # libsndfile takes the byte that ends a VOC for a sample
+    assert problem == ""
+    cut, problem = read(tmp_path / "a.wav", whole[: len(whole) // 2])
+    np.testing.assert_array_equal(cut, samples[: len(cut)])
+    assert len(cut) > 0.4 * len(samples)
+    assert f"its header promises {len(samples) / 8000:.2f} s, {len(cut) / 8000:.2f} s are there" in problem
+
+
+def test_an_sds_file_that_breaks_off_is_refused_instead_of_ending_in_silence(tmp_path):
+    whole = made(tone(0.5), "SDS", None, 44_100)
+    assert len(read(tmp_path / "a.sds", whole)[0]) == RATE_HZ // 2
+    (tmp_path / "a.sds").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match="it breaks off: its header promises"):
+        Sound(tmp_path / "a.sds")
+
+
+def ape_tag(header: bool) -> bytes:
+    """An APE tag with one item, which may have a header as well as its footer."""
+    item = struct.pack("<II", 3, 0) + b"Title\0abc"
+
+    def edge(flags: int) -> bytes:
+        return b"APETAGEX" + struct.pack("<IIII8x", 2000, len(item) + 32, 1, flags)
+
+    return edge(0xA0000000) + item + edge(0x80000000) if header else item + edge(0)
+
+
+TAGS = {
+    "ID3v1": b"TAG" + b"x" * 125,
+    "ID3v2": b"ID3\4\0\0\0\0\1\2" + b"y" * 130,
+    "APE": ape_tag(True),
+    "Lyrics3": b"LYRICSBEGIN" + b"z" * 20 + b"000031LYRICS200",
+}
+
+
+@pytest.mark.parametrize("fmt", ["WAV", "AIFF", "W64", "CAF"])
+@pytest.mark.parametrize("tag", TAGS.values(), ids=TAGS)
+def test_files_joined_behind_a_tag_are_read_too(tmp_path, fmt, tag):
+    whole = made(SOUND[:9000], fmt)
+    alone, _ = read(tmp_path / "a", whole)
+    samples, problem = read(tmp_path / "a", whole + tag + whole + tag + tag + whole + tag)
+    np.testing.assert_array_equal(samples, np.concatenate([alone, alone, alone]))
+    assert problem == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "tag"),
+    [(other, tag) for other in ("FLAC", "OGG", "AU") for tag in (b"", *TAGS.values())]
+    + [("MP3", tag) for tag in TAGS.values()],  # without a tag nothing tells the frames of an MP3 from samples
+)
+def test_another_format_behind_a_wav_is_named_and_not_taken_for_its_samples(tmp_path, other, tag):
+    samples, problem = read(tmp_path / "a.wav", made(SOUND, "WAV") + tag + made(SOUND, other))
+    assert len(samples) == len(SOUND)
+    assert "left out" in problem
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, None])
+@pytest.mark.parametrize(
+    "tail",
+    [ape_tag(True), ape_tag(False), ape_tag(True) + b"TAG" + bytes(125), bytes(500), bytes(9000)],
+)
+def test_tags_and_padding_after_a_flac_are_left_out(tmp_path, tail, n_samples):
+    data = made(SOUND, "FLAC")
+    length = len(SOUND) if n_samples is None else n_samples
+    data = data[:21] + bytes([data[21] & 0xF0]) + length.to_bytes(4, "big") + data[26:] + tail
+    samples, problem = read(tmp_path / "a.flac", data + data)
+    np.testing.assert_allclose(samples, np.concatenate([SOUND, SOUND]), atol=1e-4)
+    assert problem == ""
+
+
+def test_a_flac_is_read_up_to_its_promised_end_and_what_follows_is_named(tmp_path):
+    whole = made(SOUND, "FLAC")
+    samples, problem = read(tmp_path / "a.flac", whole + b"no sound" * 100)
+    np.testing.assert_allclose(samples, SOUND, atol=1e-4)
+    assert problem == f"what follows sample {len(SOUND)} is no FLAC, and left out"
+
+
+def test_a_flac_that_breaks_off_names_the_sample(tmp_path):
+    frame = 4096  # libsndfile's, at this rate
+    whole = made(tone(2), "FLAC")
+    (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
+    came = 0
+    blocks = Sound(tmp_path / "a.flac").blocks(100)
+    try:
+        for block in blocks:
+            came += len(block)
+        text = "no error"
+    except AudioError as error:
+        text = str(error)
+    assert "cannot be read on from sample " in text
+    told = int(text.split("sample ")[1].split(":")[0])
+    assert told % frame == 0
+    assert 0 <= told - came < 100
+    assert 0 < told < 2 * RATE_HZ
+
+
 def test_any_bytes_after_any_header_end_with_sound_or_one_error(tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "a"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from streamcodec.audio.chunks import PADDING_BYTES, find_in, is_placeholder, promised_share, read_at
+from streamcodec.audio.chunks import PADDING_BYTES, is_placeholder, promised_share
 from streamcodec.audio.layout import Layout, Piece
+from streamcodec.audio.scan import find_in, read_at
 from streamcodec.audio.view import Span
 
 

@@ -1,13 +1,13 @@
-"""WAV, RF64, BW64, W64, AIFF and CAF: their sound as far as it goes, whatever the lengths in their headers."""
+"""WAV, RF64, BW64, W64, AIFF, 8SVX and CAF: their sound as far as it goes, whatever the lengths in their headers."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from streamcodec.audio.layout import Layout, Piece
+from streamcodec.audio.scan import find_in, read_at, tag_bytes
 from streamcodec.audio.view import Part, Span
 
 _PLACEHOLDERS = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000), range(1 << 62, 1 << 64))
@@ -16,11 +16,11 @@ PADDING_BYTES = 4096
 """Zeros after the sound are padding up to this length."""
 _CARELESS_BYTES = 64
 """Some programs count their header, or a byte of padding, in the length of the sound."""
-_SCAN_BYTES = 1 << 20
 _GUID_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_LIST = bytes.fromhex("6c6973742f91cf11a5d628db04c10000")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
+_OTHER_FORMATS = (b"fLaC", b"OggS", b".snd\0\0", b"dns.")
 _LAST_CHUNKS = frozenset(
     b"LIST,id3 ,bext,iXML,cue ,smpl,fact,PEAK,_PMX,cart,afsp,JUNK,PAD ,"
     b"NAME,AUTH,ANNO,COMT,MARK,INST,APPL,(c) ,info,pakt,uuid,strg,free".split(b",")
@@ -90,26 +90,10 @@ _FORMS = (
     _Form("W64", _W64_RIFF, (b"wave" + _GUID_TAIL, 24), 40, "<q", b"data" + _GUID_TAIL, align=8, own=24),
     _Form("AIFF", b"FORM", (b"AIFF", 8), 12, ">I", b"SSND", lead=8),
     _Form("AIFF", b"FORM", (b"AIFC", 8), 12, ">I", b"SSND", lead=8),
+    _Form("8SVX", b"FORM", (b"8SVX", 8), 12, ">I", b"BODY"),
+    _Form("16SV", b"FORM", (b"16SV", 8), 12, ">I", b"BODY"),
     _Form("CAF", b"caff", (b"\0\1", 4), 8, ">q", b"data", align=1, lead=4),
 )
-
-
-def read_at(file: BinaryIO, at: int, size: int) -> bytes:
-    """`size` bytes from `at`, fewer at the end."""
-    file.seek(at)
-    return file.read(size)
-
-
-def find_in(file: BinaryIO, pattern: bytes, start: int, end: int) -> Iterator[int]:
-    """Every place of `pattern` between two places, in little memory."""
-    at = start
-    while at + len(pattern) <= end:
-        block = read_at(file, at, min(_SCAN_BYTES + len(pattern) - 1, end - at))
-        found = block.find(pattern)
-        while found >= 0:
-            yield at + found
-            found = block.find(pattern, found + 1)
-        at += _SCAN_BYTES
 
 
 def is_placeholder(length: int) -> bool:
@@ -227,7 +211,13 @@ class _Reader:
                 return at
             head = read_at(self.file, at, 16)
             found = self._chunk(at)
+            if (tag := tag_bytes(self.file, at, self.end)) and at + tag <= self.end:
+                at += tag
+                continue
             if head.startswith(_TAGS) or (head[:4] in _LAST_CHUNKS and (found is None or found[1] > self.end - at)):
+                break
+            if head.startswith(_OTHER_FORMATS):
+                self.layout.notes.append(f"{self.end - at} bytes from byte {at} on are another format, and left out")
                 break
             if found is None or not self.form.is_name(found[0]) or not 0 <= found[1] <= self.end - at:
                 rest = self.end - at
@@ -247,7 +237,7 @@ class _Reader:
         return None
 
     def _exact(self, at: int, length: int, stop: int) -> Piece:
-        if self.form.name == "BW64":
+        if self.form.name in ("BW64", "W64"):  # libsndfile takes what follows the sound of a W64 for sound, too
             return self._patched(at, length, 1.0)
         return Piece((Span(self.start, stop - self.start),))
 

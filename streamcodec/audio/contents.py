@@ -7,10 +7,12 @@ import os
 from typing import BinaryIO
 
 from streamcodec.audio.au import au_layout
-from streamcodec.audio.chunks import chunk_layout, read_at
+from streamcodec.audio.chunks import chunk_layout
 from streamcodec.audio.layout import Layout, Piece
-from streamcodec.audio.mpeg import id3_bytes, is_adts, mpeg_layout
+from streamcodec.audio.mpeg import is_adts, mpeg_layout
+from streamcodec.audio.older import older_layout
 from streamcodec.audio.pages import flac_layout, ogg_layout
+from streamcodec.audio.scan import id3_bytes, read_at
 from streamcodec.audio.view import Span
 from streamcodec.errors import AudioError
 
@@ -36,7 +38,7 @@ _BY_LIBAV = (
     ("DTS", 0, b"\x7f\xfe\x80\x01"),
     ("RealMedia", 0, b".RMF"),
 )
-_TEXT_HEADERS = (b"NIST_1A", b"Extended Instrument")
+_TEXT_HEADERS = (b"Extended Instrument",)
 _OTHERS = (
     ("a PDF file", b"%PDF"),
     ("a zip archive", b"PK\3\4"),
@@ -62,7 +64,7 @@ def layout_of(file: BinaryIO) -> Layout:
     head = read_at(file, 0, _HEAD_BYTES)
     if not head:
         raise AudioError("is empty (0 bytes).")
-    layout = chunk_layout(file, size) or au_layout(file, size) or ogg_layout(file, size)
+    layout = chunk_layout(file, size) or au_layout(file, size) or ogg_layout(file, size) or older_layout(file, size)
     if layout is not None:
         return layout
     start = 0

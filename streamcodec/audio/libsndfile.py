@@ -64,12 +64,16 @@ class Sndfile:
         self.slack_samples = _MPEG_SLACK if self._file.subtype.startswith("MPEG") else 0
 
     def blocks(self) -> Iterator[Float32]:
-        """Sound as it comes, float32 [any, channels]."""
+        """Sound as it comes, float32 [any, channels]; where it cannot be read on, what came before."""
         while True:
+            room = np.full((_READ_SAMPLES, self.channels), np.nan, np.float32)
             try:
                 with uninterrupted():
-                    block: Float32 = self._file.read(_READ_SAMPLES, dtype="float32", always_2d=True)
+                    block: Float32 = self._file.read(out=room)
             except soundfile.SoundFileError as error:
+                came = int(np.isnan(room).any(axis=1).argmax())  # soundfile does not tell how much it was
+                if came:
+                    yield room[:came]
                 raise self._view.failure or AudioError(_reason(error)) from None
             if (failure := self._view.failure) is not None:
                 raise failure

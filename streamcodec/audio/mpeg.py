@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
-from streamcodec.audio.chunks import find_in, read_at
 from streamcodec.audio.layout import Layout, Piece
+from streamcodec.audio.scan import find_in, read_at, tag_bytes
 from streamcodec.audio.view import Part, Span
 
 _KBPS = {
@@ -151,7 +150,7 @@ def mpeg_layout(file: BinaryIO, start: int, size: int) -> Layout | None:
         frame = read_at(file, at, _LOOK_BYTES)
         head = parse_header(frame[:4])
         if head is None or (streams and head.kind != streams[-1].kind and _next_chain(file, at, size, at + 1) is None):
-            tag = _tag_bytes(file, at, size)
+            tag = tag_bytes(file, at, size)
             found = at + tag if tag else _next_chain(file, at, size, size)
             if not tag:
                 _note_hole(layout, at, size if found is None else found)
@@ -191,37 +190,10 @@ def _next_chain(file: BinaryIO, start: int, end: int, last: int) -> int | None:
         while head is not None and first is not None and head.kind == first.kind:
             count += 1
             place += head.n_bytes
-            if count == _CHAIN or place == end or (place < end and _tag_bytes(file, place, end)):
+            if count == _CHAIN or place == end or (place < end and tag_bytes(file, place, end)):
                 return at
             head = _header(file, place)
     return None
-
-
-def _tag_bytes(file: BinaryIO, at: int, end: int) -> int:
-    """Length of the tag at a place, 0 if there is none."""
-    head = read_at(file, at, 32)
-    if head.startswith(b"TAG"):
-        return min(128, end - at)
-    if head.startswith(b"ID3") and len(head) >= 10:
-        return id3_bytes(head)
-    if head.startswith(b"APETAGEX") and len(head) == 32:
-        size, flags = struct.unpack("<I4xI", head[12:24])
-        return min(int(size) + (32 if flags & 1 << 29 else 0), end - at)
-    if head.startswith(b"LYRICSBEGIN"):
-        for marker in (b"LYRICS200", b"LYRICSEND"):
-            for found in find_in(file, marker, at, min(end, at + 65_536)):
-                return found + 9 - at
-    return 0
-
-
-def id3_bytes(head: bytes) -> int:
-    """Length of an ID3v2 tag that begins so; 0 if it is none."""
-    if len(head) < 10 or not head.startswith(b"ID3") or any(byte & 0x80 for byte in head[6:10]):
-        return 0
-    size = 0
-    for byte in head[6:10]:
-        size = size << 7 | byte
-    return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
 def _info_marker(frame: bytes, head: Header) -> bytes:

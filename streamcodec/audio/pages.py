@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from typing import BinaryIO
 
-from streamcodec.audio.chunks import find_in, read_at
+from streamcodec.audio.chunks import PADDING_BYTES
 from streamcodec.audio.layout import Layout, Piece
+from streamcodec.audio.scan import find_in, read_at
 from streamcodec.audio.view import Part, Span
 
 _BEGINS = 2
-_ID3V1_BYTES = 128
+_ID3V1_BYTES, _APE_BYTES = 128, 32
+_LEAST_PADDING = 32
+"""So many zeros are not the end of a FLAC frame."""
 _FLAC = (b'fLaC\0\0\0"', b'fLaC\x80\0\0"')
 _CODECS = {
     b"\x01vorbis": ("Ogg Vorbis", False),
@@ -71,8 +75,6 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout | None:
     if not read_at(file, start, 8).startswith(_FLAC):
         return None
     starts = [at for at in find_in(file, b"fLaC", start, size) if read_at(file, at, 8).startswith(_FLAC)]
-    if size - start > _ID3V1_BYTES and read_at(file, size - _ID3V1_BYTES, 3) == b"TAG":
-        size -= _ID3V1_BYTES
     pieces = []
     for at, end in zip(starts, [*starts[1:], size], strict=True):
         info = read_at(file, at, 26)
@@ -80,6 +82,24 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout | None:
             return None
         promised = int.from_bytes(info[21:26], "big") & 0xFFFFFFFFF
         unknown = bytes([info[21] & 0xF0]) + bytes(4)
-        parts: tuple[Part, ...] = (Span(at, 21), unknown, Span(at + 26, end - at - 26))
+        stop = _without_tags(file, at + 26, end)
+        parts: tuple[Part, ...] = (Span(at, 21), unknown, Span(at + 26, stop - at - 26))
         pieces.append(Piece(parts, n_samples=promised or None))
     return Layout("FLAC", pieces)
+
+
+def _without_tags(file: BinaryIO, start: int, end: int) -> int:
+    """Where the sound ends, without the ID3v1 and APE tags and the zeros after it."""
+    while True:
+        tail = read_at(file, max(start, end - PADDING_BYTES), min(PADDING_BYTES, end - start))
+        zeros = len(tail) - len(tail.rstrip(b"\0"))
+        if tail[-_ID3V1_BYTES:].startswith(b"TAG"):
+            length = _ID3V1_BYTES
+        elif tail[-_APE_BYTES:].startswith(b"APETAGEX"):
+            size, flags = struct.unpack_from("<I4xI", tail, len(tail) - _APE_BYTES + 12)
+            length = size + (_APE_BYTES if flags >> 31 else 0)
+        else:
+            length = zeros if zeros >= _LEAST_PADDING else 0
+        if not 0 < length < end - start:
+            return end
+        end -= length

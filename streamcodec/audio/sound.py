@@ -35,6 +35,9 @@ SUFFIXES = frozenset(
 )
 """Endings, in lower case, of files that are taken for sound in folders; PyAV reads those of the last two lines."""
 
+RATES_HZ = (1000, 768_000)
+"""Lowest and highest rate of sound that is resampled to a codec's."""
+
 _HEADERLESS = {".g722": "g722"}
 
 
@@ -179,9 +182,10 @@ class Sound:
                         count += len(block)
                         yield block
                 except AudioError as error:
+                    place = before + count
                     if piece.n_samples is None or count < piece.n_samples:
-                        place = before + count
                         raise AudioError(f"{self.name} cannot be read on from sample {place}: {error}") from None
+                    self._notes.append(f"what follows sample {place} is no {self._layout.kind}, and left out")
                 if decoder.note:
                     self._notes.append(decoder.note)
             before += count
@@ -232,6 +236,15 @@ def audio_info(path: StrPath) -> AudioInfo:
 def read_blocks(path: StrPath, block_samples: int) -> Iterator[Float32]:
     """Read a sound file block by block: float32 [T, channels]; see `Sound`, which tells of problems too."""
     yield from Sound(path).blocks(block_samples)
+
+
+def check_rate(info: AudioInfo, name: StrPath) -> None:
+    """Raise an AudioError if a header gives a rate of no sound, at which a few bytes would be hours, or none."""
+    low, high = RATES_HZ
+    if not low <= info.sample_rate_hz <= high:
+        raise AudioError(
+            f"{name} has a sample rate of {info.sample_rate_hz} Hz; rates from {low} to {high} can be read."
+        )
 
 
 def irregular(mode: int) -> str:

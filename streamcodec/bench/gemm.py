@@ -55,11 +55,6 @@ def sgemm_rates(repeats: int = 100) -> dict[str, float]:
         return {name: 2 * n**3 / _best_s(call, repeats) / 1e9 for name, call in calls.items()}
 
 
-def sgemm_gflop_per_s(repeats: int = 100) -> float:
-    """The best of `sgemm_rates`: what one core can do."""
-    return max(sgemm_rates(repeats).values())
-
-
 def _numpy_kernel(pools: Sequence[Mapping[str, Any]]) -> str:
     """Library that numpy multiplies with, its version and kernels, from what threadpoolctl says of the process."""
     libraries = [pool for pool in pools if pool["user_api"] == "blas"]

@@ -14,13 +14,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from streamcodec.errors import AudioError
 from streamcodec.files import STDIN, STDOUT, descriptor, printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+INCOMPLETE_EXIT_CODE = 3
+"""All is done but for what is named on stderr."""
 
-_SOUND_BEGINS = (b"RIFF", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"fLaC", b"OggS", b"ID3", b"\x89SCX")
+INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class FileOrStream(click.Path):
@@ -44,11 +46,23 @@ class ReportFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a sound file that is there."""
         path: Any = super().convert(value, param, ctx)
-        if path.is_file():
-            with path.open("rb") as file:
-                if file.read(4).startswith(_SOUND_BEGINS):
-                    self.fail(f"{printable(path)} is a sound file, which this would replace; give another name.")
+        if path.is_file() and _is_sound(path):
+            self.fail(f"{printable(path)} is a sound file, which this would replace; give another name.")
         return path
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a file is a `.scx` file or, by what is in it, sound."""
+    from streamcodec.audio.contents import layout_of
+    from streamcodec.bitstream import is_scx
+
+    if is_scx(path):
+        return True
+    with path.open("rb") as file:
+        try:
+            return bool(layout_of(file).kind)
+        except AudioError:
+            return False
 
 
 INPUT, OUTPUT, OUTPUT_FILE = FileOrStream(STDIN), FileOrStream(STDOUT), ReportFile()

@@ -26,6 +26,7 @@ from streamcodec.cli._options import (
     json_option,
     model_options,
     print_json,
+    say,
 )
 from streamcodec.codec import Codec
 from streamcodec.errors import CallError
@@ -132,9 +133,9 @@ def command(
         click.echo(printable(f"{source_path}: {devices.problem}"), err=True)
     report = call.report()
     if as_json:
-        print_json(report)
+        print_json(report, target_path)
     else:
-        _print_report(report, call.peer.ended)
+        _print_report(report, call.peer.ended, target_path)
     if report["calls"]:
         return
     nobody = f"nobody answered{f': {call.trouble}' if call.trouble else ''}"
@@ -158,12 +159,13 @@ def _line(call: UdpCall, started_s: float) -> str:
     )
 
 
-def _print_report(report: dict[str, Any], ended: bool) -> None:
+def _print_report(report: dict[str, Any], ended: bool, target: Path | None) -> None:
     if report["calls"] and ended:
-        click.echo("the call ended: nothing came from the other side for 5 s")
-    click.echo(
+        say("the call ended: nothing came from the other side for 5 s", target)
+    say(
         f"{report['frames_sent']} frames sent, {report['frames_decoded']} heard "
         f"({report['frames_from_coarse_copies']} from copies), {report['frames_concealed']} concealed, "
-        f"{report['frames_dropped_over_cap']} dropped over the cap"
+        f"{report['frames_dropped_over_cap']} dropped over the cap",
+        target,
     )
-    click.echo(f"datagrams: {', '.join(f'{name} {count}' for name, count in report['datagrams'].items())}")
+    say(f"datagrams: {', '.join(f'{name} {count}' for name, count in report['datagrams'].items())}", target)

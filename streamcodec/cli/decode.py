@@ -11,6 +11,7 @@ import click
 from streamcodec.audio.files import output_format
 from streamcodec.audio.pcm import PCM_FORMATS, SOUND_FORMATS
 from streamcodec.cli._options import (
+    INCOMPLETE_EXIT_CODE,
     INPUT,
     OUTPUT,
     force_option,
@@ -24,7 +25,6 @@ from streamcodec.codec import Codec
 from streamcodec.files import printable
 from streamcodec.transcode import DecodeReport, decode_file
 
-INCOMPLETE_EXIT_CODE = 3
 _FORMATS = (*SOUND_FORMATS, *PCM_FORMATS)
 
 

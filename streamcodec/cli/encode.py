@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 
 from streamcodec.audio.pcm import PCM_FORMATS, RawSound
 from streamcodec.cli._options import (
+    INCOMPLETE_EXIT_CODE,
     INPUT,
     OUTPUT,
     bitrate_option,
@@ -61,6 +63,9 @@ def command(
 
     OUTPUT.scx takes its name when it is complete.  It may replace an older .scx file, but no other file without
     --force, and never INPUT.
+
+    Exit code: 0 all is encoded; 3 INPUT is damaged, cut or not as its header says: what is there is encoded, and the
+    rest named here; 1 an error, nothing is written; 2 wrong usage.
     """
     if (fmt is None) != (rate_hz is None) or (fmt is None and channels is not None):
         raise click.UsageError(
@@ -85,3 +90,4 @@ def command(
         click.echo(f"{report.clamped_samples} sample(s) beyond full scale were clamped", err=True)
     if report.problem:
         click.echo(printable(f"{source}: {report.problem}"), err=True)
+        sys.exit(INCOMPLETE_EXIT_CODE)

@@ -13,7 +13,7 @@ import click
 
 from streamcodec.cli._options import OUTPUT_FILE
 from streamcodec.errors import StreamcodecError
-from streamcodec.files import write_bytes, write_text
+from streamcodec.files import printable, write_bytes, write_text
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -130,7 +130,7 @@ def command(
         notes += left_out + outcome.notes
     notes = list(dict.fromkeys(notes))
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(printable(note), err=True)
     if not rows:
         raise StreamcodecError("no codec could run; the lines above say why")
     summaries = summarise(rows, metrics, by_category)

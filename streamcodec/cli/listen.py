@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from streamcodec.cli._options import OUTPUT_FILE
+from streamcodec.files import printable
+
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -41,14 +44,14 @@ def prepare(
     specs = [Spec.parse(text) for text in codecs.split(",") if text.strip()]
     clips, notes = collect_clips(items_of_paths(paths, category, split), rate_hz, count)
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(printable(note), err=True)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("coding", total=None)
         write_test(
             folder, clips, specs, seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-    click.echo(f"{len(clips)} clips in {folder / PAGE}; serve it with: streamcodec listen serve {folder}")
+    click.echo(printable(f"{len(clips)} clips in {folder / PAGE}; serve it with: streamcodec listen serve {folder}"))
 
 
 @command.command("serve")
@@ -68,8 +71,8 @@ def serve(folder: Path, port: int) -> None:
 @click.argument("folder", type=_FOLDER)
 @click.option("--by-category", is_flag=True, help="Add a table for each category.")
 @click.option("--no-screening", is_flag=True, help="Keep listeners who miss the hidden reference.")
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write every rating as CSV.")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw the means (PNG).")
+@click.option("--csv", "csv_path", type=OUTPUT_FILE, help="Write every rating as CSV.")
+@click.option("--plot", "plot_path", type=OUTPUT_FILE, help="Draw the means (PNG).")
 def analyse(folder: Path, by_category: bool, no_screening: bool, csv_path: Path | None, plot_path: Path | None) -> None:
     """Screen the listeners of the test in FOLDER and print means with 95 % intervals."""
     from streamcodec.files import atomic_output, write_text
@@ -80,7 +83,7 @@ def analyse(folder: Path, by_category: bool, no_screening: bool, csv_path: Path 
     listeners, notes = read_results(folder, key)
     kept, left_out = (listeners, []) if no_screening else screen(listeners, key)
     for note in notes + left_out:
-        click.echo(note, err=True)
+        click.echo(printable(note), err=True)
     summary = summarise_ratings(kept, key)
     click.echo(f"{len(kept)} of {len(listeners)} listeners\n\n{ratings_table(summary)}")
     for category in sorted({stimulus.category for stimulus in key.stimuli.values()}) if by_category else []:

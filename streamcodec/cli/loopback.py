@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,7 @@ from streamcodec.cli._live import (
     seconds_option,
 )
 from streamcodec.cli._options import (
+    INCOMPLETE_EXIT_CODE,
     INPUT,
     OUTPUT,
     OUTPUT_FILE,
@@ -31,6 +33,9 @@ from streamcodec.cli._options import (
 from streamcodec.codec import Codec
 from streamcodec.errors import DeviceError
 from streamcodec.files import printable, write_bytes
+
+if TYPE_CHECKING:
+    from streamcodec.live.file_loopback import LoopbackReport
 
 
 @click.command()
@@ -125,11 +130,16 @@ def _files(
         report = run_file_loopback(
             codec, source, target, bitrate_bps, paced=not fast, force=force, progress=bar.advance, on_start=bar.start
         )
-    if report.problem:
-        click.echo(printable(f"{source}: {report.problem}"), err=True)
     if as_json:
         print_json(report.as_dict(), target)
-        return
+    else:
+        _print_file_report(report, codec, target)
+    if report.problem:
+        click.echo(printable(f"{source}: {report.problem}"), err=True)
+        sys.exit(INCOMPLETE_EXIT_CODE)
+
+
+def _print_file_report(report: LoopbackReport, codec: Codec, target: Path) -> None:
     say(
         f"{printable(target)}: {report.audio_s:.2f} s in {report.frames} frames, {codec.config.name}, "
         f"{codec.engine.name}",

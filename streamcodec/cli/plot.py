@@ -26,7 +26,7 @@ def command(original: Path, decoded: Path, output: Path | None, no_align: bool) 
     reference, rate_hz = read_sound(original, notes)
     degraded = resampled(*read_sound(decoded, notes), rate_hz)
     for note in notes:
-        click.echo(note, err=True)
+        click.echo(printable(note), err=True)
     degraded = fit_length(degraded, len(reference)) if no_align else align(reference, degraded, rate_hz)
     target = output or decoded.with_suffix(".png")
     write_bytes(target, comparison_plot(reference, degraded, rate_hz, (original.name, decoded.name)))

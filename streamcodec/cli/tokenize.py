@@ -11,12 +11,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from streamcodec.cli._options import bitrate_option, json_option, model_options, print_json
+from streamcodec.cli._options import INCOMPLETE_EXIT_CODE, bitrate_option, json_option, model_options, print_json
 from streamcodec.files import printable
 from streamcodec.tokens.run import TokenOptions, TokenReport, tokenize_folder
 from streamcodec.tokens.shards import FORMATS
-
-SKIPPED_EXIT_CODE = 3
 
 
 @click.command()
@@ -100,7 +98,7 @@ def command(
     else:
         _print(out_dir, report)
     if report.skipped or report.incomplete:
-        sys.exit(SKIPPED_EXIT_CODE)
+        sys.exit(INCOMPLETE_EXIT_CODE)
 
 
 def _print(out_dir: Path, report: TokenReport) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.audio.sound import SUFFIXES
-from streamcodec.errors import AudioError
+from streamcodec.errors import AudioError, MissingExtraError
 from streamcodec.evaluation.sound_files import read_sound
 from streamcodec.metrics.waveforms import Float32, resampled
 
@@ -170,7 +170,7 @@ def _clips_of_source(items: list[Item], rate_hz: int, per_item: int, notes: list
     for item in _spread(items):
         try:
             samples = resampled(*item.read(notes), rate_hz)
-        except AudioError as error:
+        except (AudioError, MissingExtraError) as error:
             notes.append(str(error))
             continue
         if len(samples) > LONGEST_CLIP_S * rate_hz:

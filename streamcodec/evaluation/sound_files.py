@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamcodec.audio.sound import Sound
+from streamcodec.audio.sound import Sound, check_rate
 from streamcodec.metrics.waveforms import Float32
 
 _BLOCK_SAMPLES = 1 << 16
@@ -18,11 +18,12 @@ def read_sound(path: Path, notes: list[str] | None = None) -> tuple[Float32, int
     Raises
     ------
     AudioError
-        The file cannot be read, holds no sound, or a sample that is not finite.
+        The file cannot be read, holds no sound, or a sample that is not finite, or has a rate of no sound.
     MissingExtraError
         Its format needs PyAV, which is not installed.
     """
     sound = Sound(path)
+    check_rate(sound.info, path)
     samples = np.concatenate([block.mean(axis=1) for block in sound.blocks(_BLOCK_SAMPLES)])
     if sound.problem and notes is not None:
         notes.append(f"{path}: {sound.problem}")

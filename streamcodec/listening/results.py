@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import secrets
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamcodec.errors import AudioError
-from streamcodec.files import write_text
+from streamcodec.files import printable, write_text
 from streamcodec.listening.prepare import KEY, RESULTS
 
 MOST_RESULTS = 10_000
 """Listeners of one test; further ratings are refused, so that nobody fills the disk."""
 
 _LONGEST_NAME = 200
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_TURNS_THE_LINE = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def parse_ratings(text: str, key: Key) -> Ratings:
         raise AudioError("these ratings are of another listening test")
     if not isinstance(listener, str) or not 0 < len(listener.strip()) <= _LONGEST_NAME:
         raise AudioError(f"the listener's name must have 1 to {_LONGEST_NAME} characters")
-    if any(unicodedata.category(c) in _UNPRINTABLE or c in _TURNS_THE_LINE for c in listener.strip()):
+    if printable(listener.strip()) != listener.strip():
         raise AudioError(f"the listener's name is {listener!a}; use printable characters alone")
     if not isinstance(scores, dict) or set(scores) != set(key.stimuli):
         raise AudioError(f"the ratings must cover all {len(key.stimuli)} stimuli of the test, and no others")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import sys
 import threading
@@ -19,6 +20,7 @@ from streamcodec.listening.results import read_key, store_ratings
 HOST = "127.0.0.1"
 MOST_BYTES = 1_000_000
 MOST_CONNECTIONS = 32
+_LENGTH = re.compile("[0-9]{1,9}")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 
 
@@ -85,7 +87,7 @@ def make_server(folder: Path, port: int, stored: Callable[[Path], None] = lambda
             if not self._is_ours():
                 return
             length = self.headers.get("Content-Length", "")
-            if self.path != "/results" or not (length.isascii() and length.isdigit()) or int(length) > MOST_BYTES:
+            if self.path != "/results" or not _LENGTH.fullmatch(length) or int(length) > MOST_BYTES:
                 self._answer(HTTPStatus.BAD_REQUEST, b"ratings go to /results, at most 1 MB")
                 return
             try:

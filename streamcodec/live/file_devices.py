@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from streamcodec.audio.timeline import Timeline
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32
 from streamcodec.errors import StreamcodecError
-from streamcodec.files import check_replaceable
+from streamcodec.files import check_replaceable, is_stream
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
 from streamcodec.transcode import FrameReader
 
 _CAPTURE_RING_S = 0.5
 _STOOD_STILL_S = 0.3
+_AHEAD_FRAMES, _RESERVE_FRAMES = 32, 4
 
 
 class _FileSide:
@@ -54,7 +56,7 @@ class FileDevices:
     codec : Codec
         Rate and frame.
     source : path, optional
-        Its first channel is heard; silence when None, and after its end.
+        Its first channel is heard; silence when None, after its end, and while a pipe delivers nothing.
     target : path, optional
         Mono recording at the codec's rate; thrown away when None.
     force : bool
@@ -82,6 +84,8 @@ class FileDevices:
         self._frame_samples = codec.frame_samples
         self._reader = FrameReader(source, codec) if source else None
         self._frames: Iterator[Float32] = iter(self._reader or ())
+        if source and is_stream(source):
+            self._frames = _as_it_comes(self._frames, np.zeros((1, codec.frame_samples), np.float32))
         self._ended_s: float | None = None
         self._target = target
         self._stop = threading.Event()
@@ -154,3 +158,32 @@ class FileDevices:
             if writer is not None:
                 writer.write(heard)
             due_s += interval_s
+
+
+def _as_it_comes(frames: Iterator[Float32], silence: Float32) -> Iterator[Float32]:
+    """Frames of a pipe, and silence instead of waiting for it; after a pause it goes on when some are there."""
+    come: queue.Queue[Float32 | Exception | None] = queue.Queue(_AHEAD_FRAMES)
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                come.put(frame)
+            come.put(None)
+        except Exception as error:  # raised again where the frames are taken
+            come.put(error)
+
+    # a daemon, for it may wait in the pipe for ever
+    reader = threading.Thread(target=read, name="streamcodec pipe", daemon=True)
+    reader.start()
+    dry = True
+    while True:
+        dry = dry and reader.is_alive() and come.qsize() < _RESERVE_FRAMES
+        try:
+            item = silence if dry else come.get_nowait()
+        except queue.Empty:
+            dry, item = True, silence
+        if item is None:
+            return
+        if isinstance(item, Exception):
+            raise item
+        yield item
