@@ -1,8 +1,10 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile
@@ -170,3 +172,28 @@ def test_encode_decode_and_loopback_never_import_torch(speech, tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.wav").exists()
+
+
+def every_verb(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*words, name)
+        if isinstance(command, click.Group):
+            yield from every_verb(command, (*words, name))
+
+
+def test_the_help_of_every_verb_has_no_marks_of_its_markup():
+    for words in every_verb(main):
+        result = run(*words, "--help")
+        assert result.exit_code == 0, result.output
+        for mark in ("\\b", "\b", "``"):
+            assert mark not in result.output, words
+
+
+@pytest.mark.parametrize(
+    ("verb", "start"), [("encode", "ffmpeg -i film.mkv"), ("decode", "streamcodec decode --format")]
+)
+def test_the_help_prints_an_example_on_one_line(verb, start):
+    lines = [line.strip() for line in run(verb, "--help").output.splitlines()]
+    assert any(line.startswith(start) for line in lines)

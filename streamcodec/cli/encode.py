@@ -50,7 +50,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Encode a sound file; every channel is a stream of its own.
+    """Encode a sound file; every channel is a stream of its own.
 
     INPUT and OUTPUT.scx may be pipes, and - is standard input or output.  A WAV, whose header may leave the length
     open, and bare samples (--format, --rate) are encoded as they come; other formats are taken whole from a pipe first.
@@ -61,7 +61,7 @@ def command(
 
     OUTPUT.scx takes its name when it is complete.  It may replace an older .scx file, but no other file without
     --force, and never INPUT.
-    """
+    """  # noqa: D301 - click looks for the character itself
     if (fmt is None) != (rate_hz is None) or (fmt is None and channels is not None):
         raise click.UsageError(
             "--format, --rate and --channels are for bare samples: give --format and --rate, or none"
