@@ -197,3 +197,33 @@ def test_the_help_of_every_verb_has_no_marks_of_its_markup():
 def test_the_help_prints_an_example_on_one_line(verb, start):
     lines = [line.strip() for line in run(verb, "--help").output.splitlines()]
     assert any(line.startswith(start) for line in lines)
+
+
+@pytest.mark.parametrize("verb", ["decode", "info"])
+@pytest.mark.parametrize("begin", [b"RIFF....", b"\x89SCX\x02", b"\x89SCX\x01\x00", b""])
+def test_a_file_that_cannot_be_decoded_is_named(verb, begin, tmp_path):
+    path = tmp_path / "talk.scx"
+    path.write_bytes(begin)
+    result = run(verb, path, *([tmp_path / "o.wav"] if verb == "decode" else []))
+    assert result.exit_code == 1
+    assert f": {path}: " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("rate_hz", [7, 800_000_000])
+@pytest.mark.parametrize("verb", ["encode", "loopback"])
+def test_a_rate_that_cannot_be_coded_is_told_of_the_file_that_has_it(verb, rate_hz, tmp_path):
+    source, target = tmp_path / "in.wav", tmp_path / "o.wav"
+    soundfile.write(source, np.zeros(500), rate_hz)
+    result = run(
+        *("encode", source, target) if verb == "encode" else (verb, "--fast", "--input", source, "--output", target)
+    )
+    assert result.exit_code == 1
+    assert f"{source} has a sample rate of {rate_hz} Hz; rates from 1000 to 768000 can be coded" in result.stderr
+    assert not target.exists()
+
+
+def test_an_output_without_an_ending_is_told_so(coded, tmp_path):
+    result = run("decode", coded, tmp_path / "sound")
+    assert (result.exit_code, "has no ending; sound is written to .wav" in result.stderr) == (1, True)
