@@ -63,7 +63,21 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
 def open_input(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file, a pipe or a standard stream for binary reading, once."""
     number = descriptor(path)
-    return open(path, "rb") if number is None else os.fdopen(os.dup(number), "rb")
+    return open(path, "rb") if number is None else os.fdopen(_duplicate(number, Path(path), to_read=True), "rb")
+
+
+def _duplicate(number: int, given: Path, *, to_read: bool) -> int:
+    """Another descriptor of an open stream; an error names a stream that is closed, or open the other way only."""
+    try:
+        if to_read:
+            os.read(number, 0)
+        else:
+            os.write(number, b"")
+        return os.dup(number)
+    except OSError as error:
+        way = "reading" if to_read else "writing"
+        text = f"is not open for {way}" if error.errno == errno.EBADF else error.strerror
+        raise OSError(error.errno, text, str(given)) from None
 
 
 def check_replaceable(
@@ -140,7 +154,8 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if number is None and there is not None and stat.S_ISDIR(there.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file to write", str(path))
     if number is not None or (there is not None and not stat.S_ISREG(there.st_mode)):
-        with _writing(_Output(given if number is None else os.dup(number), "wb", given)) as file:
+        stream = given if number is None else _duplicate(number, given, to_read=False)
+        with _writing(_Output(stream, "wb", given)) as file:
             yield file
         return
     if there is not None and not os.access(given, os.W_OK):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter, is_scx
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32, Int16
 from streamcodec.engine.clips import BLOCK_FRAMES, decode_frames, encode_frames
-from streamcodec.errors import AudioError
+from streamcodec.errors import AudioError, BitstreamError
 from streamcodec.files import atomic_output, check_replaceable, open_input
 
 MAX_CHANNELS = 8
+_RATES_HZ = (1000, 768_000)
 _BLOCK_SAMPLES = 1 << 16
 _PIECE_VALUES = 1 << 18
 """Samples, all channels counted, that are decoded or resampled at once."""
@@ -114,6 +115,11 @@ class FrameReader:
         check_rate(self.info, path)
         if self.info.channels > MAX_CHANNELS:
             raise AudioError(f"{path} has {self.info.channels} channels; at most {MAX_CHANNELS} can be coded")
+        low, high = _RATES_HZ
+        if not low <= self.info.sample_rate_hz <= high:
+            raise AudioError(
+                f"{path} has a sample rate of {self.info.sample_rate_hz} Hz; rates from {low} to {high} can be coded"
+            )
         self._resampler = StreamingResampler(self.info.sample_rate_hz, codec.sample_rate_hz, self.info.channels)
 
     @property
@@ -262,7 +268,7 @@ def decode_file(
         The target cannot be written.
     """
     check_replaceable(target, source, is_own_sound, "was not made by streamcodec", force=force)
-    with open_input(source) as file:
+    with _naming(source), open_input(source) as file:
         reader = ScxReader(file, model_id=codec.model_id, strict=strict, on_corrupt="raise" if strict else "conceal")
         header, config = reader.header, codec.config
         header.check_model(config.sample_rate_hz, config.hop_samples, config.bits_per_code, config.n_codebooks)
@@ -325,6 +331,22 @@ def _rest(resampler: StreamingResampler, total: int) -> Float32:
     return resampler.finish(max(total, resampler.n_out_samples))
 
 
-def open_scx_header(file: BinaryIO) -> ScxHeader:
-    """Header of a `.scx` file."""
-    return ScxReader(file).header
+def scx_header(path: Path) -> ScxHeader:
+    """Header of a `.scx` file.
+
+    Raises
+    ------
+    BitstreamError
+        The file is none, or its header is damaged.
+    """
+    with _naming(path), open_input(path) as file:
+        return ScxReader(file).header
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have errors of the bitstream name the file."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise type(error)(f"{path}: {error}") from None

@@ -1,8 +1,10 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile
@@ -170,3 +172,58 @@ def test_encode_decode_and_loopback_never_import_torch(speech, tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.wav").exists()
+
+
+def every_verb(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*words, name)
+        if isinstance(command, click.Group):
+            yield from every_verb(command, (*words, name))
+
+
+def test_the_help_of_every_verb_has_no_marks_of_its_markup():
+    for words in every_verb(main):
+        result = run(*words, "--help")
+        assert result.exit_code == 0, result.output
+        for mark in ("\\b", "\b", "``"):
+            assert mark not in result.output, words
+
+
+@pytest.mark.parametrize(
+    ("verb", "start"), [("encode", "ffmpeg -i film.mkv"), ("decode", "streamcodec decode --format")]
+)
+def test_the_help_prints_an_example_on_one_line(verb, start):
+    lines = [line.strip() for line in run(verb, "--help").output.splitlines()]
+    assert any(line.startswith(start) for line in lines)
+
+
+@pytest.mark.parametrize("verb", ["decode", "info"])
+@pytest.mark.parametrize("begin", [b"RIFF....", b"\x89SCX\x02", b"\x89SCX\x01\x00", b""])
+def test_a_file_that_cannot_be_decoded_is_named(verb, begin, tmp_path):
+    path = tmp_path / "talk.scx"
+    path.write_bytes(begin)
+    result = run(verb, path, *([tmp_path / "o.wav"] if verb == "decode" else []))
+    assert result.exit_code == 1
+    assert f": {path}: " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("rate_hz", [7, 800_000_000])
+@pytest.mark.parametrize("verb", ["encode", "loopback"])
+def test_a_rate_that_cannot_be_coded_is_told_of_the_file_that_has_it(verb, rate_hz, tmp_path):
+    source, target = tmp_path / "in.wav", tmp_path / "o.wav"
+    soundfile.write(source, np.zeros(500), rate_hz)
+    result = run(
+        *("encode", source, target) if verb == "encode" else (verb, "--fast", "--input", source, "--output", target)
+    )
+    assert result.exit_code == 1
+    assert f"{source} has a sample rate of {rate_hz} Hz; rates from 1000 to 768000 can be coded" in result.stderr
+    assert not target.exists()
+
+
+def test_an_output_without_an_ending_is_told_so(coded, tmp_path):
+    result = run("decode", coded, tmp_path / "sound")
+    assert (result.exit_code, "has no ending; sound is written to .wav" in result.stderr) == (1, True)

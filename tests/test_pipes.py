@@ -452,3 +452,34 @@ def test_loopback_takes_and_makes_pipes(place, tmp_path):
     thread.join()
     assert result.exit_code == 0, result.output
     assert len(samples(taken[0], tmp_path)) == 4000
+
+
+def test_closed_standard_streams_change_no_result(place, tmp_path):
+    words = " ".join(map(str, command("encode", *options(place), place / "in.wav")))
+    for closed in (">&-", "<&- >&- 2>&-"):
+        target = tmp_path / "out.scx"
+        done = subprocess.run(f"{words} {target} {closed}", shell=True, capture_output=True, text=True)
+        assert done.returncode == 0, (closed, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert target.read_bytes() == (place / "in.scx").read_bytes()
+        target.unlink()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "closed", "named"),
+    [("-", "out.scx", "<&-", "/dev/stdin: is not open for reading"),
+     ("in.wav", "-", ">&-", "/dev/stdout: is not open for writing")],
+)  # fmt: skip
+def test_a_closed_stream_that_is_asked_for_is_named(place, source, target, closed, named, tmp_path):
+    words = map(str, command("encode", *options(place), source))
+    output = "-" if target == "-" else tmp_path / target
+    done = subprocess.run(f"{' '.join(words)} {output} {closed}", shell=True, capture_output=True, text=True, cwd=place)
+    assert (done.returncode, done.stderr) == (1, f"OSError: {named}\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_help_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command("--help"), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "OSError: standard output: No space left on device\n")

@@ -1,5 +1,6 @@
 """Files in place of a microphone: a call ends with their sound, whatever their headers promise."""
 
+import gc
 import itertools
 import os
 import subprocess
@@ -15,8 +16,10 @@ from small_models import small_checkpoint
 from sound_files import RATE_HZ, made, tone
 
 from streamcodec.cli import main
+from streamcodec.codec import Codec
 from streamcodec.errors import AudioError
 from streamcodec.live.file_devices import _as_it_comes
+from streamcodec.live.file_loopback import run_file_loopback
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +139,23 @@ def test_an_error_in_a_pipe_is_told():
 
     with pytest.raises(AudioError, match="sample 7 is nan"):
         list(itertools.islice(_as_it_comes(broken(), np.zeros((1, 4), np.float32)), 10**7))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of a file")
+def test_a_loopback_that_fails_midway_prints_one_line_and_leaves_no_object_frozen(tmp_path, model):
+    source, target = tmp_path / "a.wav", tmp_path / "b.wav"
+    soundfile.write(source, tone(2.0), RATE_HZ)
+    words = ["loopback", "--input", source, "--output", target, "--fast", "--model", model, "--bitrate", "2.4"]
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+    program = limited + "from streamcodec.cli import main; main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"OSError: {target}: File too large\n")
+
+    def fail(_: int) -> None:
+        raise RuntimeError("no more")
+
+    before = gc.get_freeze_count()
+    with pytest.raises(RuntimeError, match="no more"):
+        run_file_loopback(Codec.load(model), source, target, 2400, paced=False, progress=fail)
+    assert gc.get_freeze_count() <= before
+    assert sorted(tmp_path.iterdir()) == [source]

@@ -186,7 +186,8 @@ def output_format(path: StrPath, fmt: str | None = None) -> str:
     suffix = Path(path).suffix.lower()
     if fmt is None and descriptor(path) is None and suffix[1:] not in SOUND_FORMATS:
         endings = ", ".join(f".{name}" for name in SOUND_FORMATS)
-        raise AudioError(f"{path} ends in {suffix or 'nothing'!r}; sound is written to {endings}.")
+        ending = f"ends in {suffix!r}" if suffix else "has no ending"
+        raise AudioError(f"{path} {ending}; sound is written to {endings}.")
     return fmt or suffix[1:] or SOUND_FORMATS[0]
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from importlib.resources import files
+from typing import Any
 
 import click
 
@@ -34,6 +35,16 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"streamcodec.cli.{cmd_name}").command
         return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line, whichever standard streams are closed; help that cannot be written is an error, too."""
+        _stand_in_for_closed_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            _say(f"{type(error).__name__}: standard output: {error.strerror or error}")
+        _leave_stdout()
+        sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run; an expected error becomes one line on stderr and exit code 1, a signal exit code 128 + its number.
@@ -61,6 +72,21 @@ class LazyGroup(click.Group):
             code = getattr(error, "exit_code", INTERRUPTED_EXIT_CODE)
         _leave_stdout()
         sys.exit(code)
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Keep files from getting the numbers of standard streams that are closed, where stray messages would reach them.
+
+    Reading from a closed standard input and writing to a closed standard output stay errors; reports are thrown away.
+    """
+    for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the program
 
 
 def _say(text: str) -> None:

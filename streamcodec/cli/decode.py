@@ -53,7 +53,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Decode to .wav, .flac or .ogg at the original rate and length.
+    """Decode to .wav, .flac or .ogg at the original rate and length.
 
     INPUT.scx and OUTPUT may be pipes, and - is standard input or output; what a pipe gets, it gets as it is decoded.
 
@@ -66,7 +66,7 @@ def command(
 
     Exit code: 0 all is decoded; 3 INPUT.scx is damaged or cut: what is lost is concealed or missing, and named here;
     1 an error, nothing is written; 2 wrong usage.
-    """
+    """  # noqa: D301 - click looks for the character itself
     output_format(target, fmt)
     codec = Codec.load(model, backend=backend, device=device)
     with progress_bar(f"decode {source.name}") as bar:

@@ -52,7 +52,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Encode a sound file; every channel is a stream of its own.
+    """Encode a sound file; every channel is a stream of its own.
 
     INPUT and OUTPUT.scx may be pipes, and - is standard input or output.  A WAV, whose header may leave the length
     open, and bare samples (--format, --rate) are encoded as they come; other formats are taken whole from a pipe first.
@@ -66,7 +66,7 @@ def command(
 
     Exit code: 0 all is encoded; 3 INPUT is damaged, cut or not as its header says: what is there is encoded, and the
     rest named here; 1 an error, nothing is written; 2 wrong usage.
-    """
+    """  # noqa: D301 - click looks for the character itself
     if (fmt is None) != (rate_hz is None) or (fmt is None and channels is not None):
         raise click.UsageError(
             "--format, --rate and --channels are for bare samples: give --format and --rate, or none"

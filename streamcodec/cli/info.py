@@ -80,10 +80,9 @@ def _checkpoint_facts(path: Path | None) -> dict[str, Any]:
 
 
 def _scx_facts(path: Path) -> dict[str, Any]:
-    from streamcodec.transcode import open_scx_header
+    from streamcodec.transcode import scx_header
 
-    with path.open("rb") as file:
-        header = open_scx_header(file)
+    header = scx_header(path)
     seconds = None if header.n_samples is None else header.n_samples / header.sample_rate_hz
     return {
         "model_id": header.model_id.hex(),

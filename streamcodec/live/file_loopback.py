@@ -119,27 +119,29 @@ def run_file_loopback(
     with AudioWriter(target, info.sample_rate_hz, info.channels) as writer:
         gc.collect()
         gc.freeze()
-        start = time.perf_counter()
-        for frame in reader:
-            due = start + (report.frames + 1) * frame_s
-            now = time.perf_counter()
-            if paced and now < due:
-                time.sleep(due - now)
-            begun = time.perf_counter()
-            for channel in range(info.channels):
-                packet = encoders[channel].encode(frame[channel])
-                decoded[:, channel] = decoders[channel].decode(packet)
-                report.packet_bytes += len(packet)
-            done = time.perf_counter()
-            report.frames += 1
-            report.compute.record(1000 * (done - begun))
-            if paced:
-                report.latency.record(1000 * (frame_s + done - due))
-            report.deadline_misses += done - (due if paced else begun) > frame_s
-            writer.write(resampler.process(decoded)[: max(0, reader.n_samples - writer.n_samples)])
-            if progress is not None:
-                progress(1)
-        gc.unfreeze()
+        try:
+            start = time.perf_counter()
+            for frame in reader:
+                due = start + (report.frames + 1) * frame_s
+                now = time.perf_counter()
+                if paced and now < due:
+                    time.sleep(due - now)
+                begun = time.perf_counter()
+                for channel in range(info.channels):
+                    packet = encoders[channel].encode(frame[channel])
+                    decoded[:, channel] = decoders[channel].decode(packet)
+                    report.packet_bytes += len(packet)
+                done = time.perf_counter()
+                report.frames += 1
+                report.compute.record(1000 * (done - begun))
+                if paced:
+                    report.latency.record(1000 * (frame_s + done - due))
+                report.deadline_misses += done - (due if paced else begun) > frame_s
+                writer.write(resampler.process(decoded)[: max(0, reader.n_samples - writer.n_samples)])
+                if progress is not None:
+                    progress(1)
+        finally:
+            gc.unfreeze()
         rest = resampler.finish(max(reader.n_samples, resampler.n_out_samples))
         writer.write(rest[: max(0, reader.n_samples - writer.n_samples)])
     report.audio_s = report.frames * frame_s
