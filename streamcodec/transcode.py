@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter, is_scx
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32, Int16
 from streamcodec.engine.clips import BLOCK_FRAMES, decode_frames, encode_frames
-from streamcodec.errors import AudioError, BitstreamError
+from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 from streamcodec.files import atomic_output, check_replaceable, open_input
 
 MAX_CHANNELS = 8
@@ -77,6 +79,8 @@ class DecodeReport:
         Output values beyond full scale, which were clipped.
     problem : str or None
         The first damage that was met, or where the file was cut, and the error's name before it.
+    unread_bytes : int
+        What follows the end marker in a file, as when two files were joined; a pipe is not read past it.
     """
 
     n_samples: int
@@ -86,6 +90,7 @@ class DecodeReport:
     lost_s: float
     clipped_samples: int
     problem: str | None
+    unread_bytes: int = 0
 
 
 class FrameReader:
@@ -295,6 +300,9 @@ def decode_file(
             total = length(reader.n_samples)
             rest = resampler.finish() if reader.problem or total is None else _rest(resampler, total)
             writer.write(_trimmed(np.concatenate([held, rest]), total, writer.n_samples))
+            unread = 0 if reader.problem else _unread_bytes(file)
+            if unread and strict:
+                raise CorruptStream(f"{unread} bytes follow the end of the recording; try it without --strict.")
     return DecodeReport(
         n_samples=writer.n_samples,
         sample_rate_hz=rate_hz,
@@ -303,7 +311,16 @@ def decode_file(
         lost_s=reader.lost_frames / header.frame_rate_hz,
         clipped_samples=writer.clipped_samples,
         problem=None if reader.problem is None else f"{type(reader.problem).__name__}: {reader.problem}",
+        unread_bytes=unread,
     )
+
+
+def _unread_bytes(file: BinaryIO) -> int:
+    """Bytes of a file from where it is to its end; 0 for a pipe, where they belong to whoever reads on."""
+    if not file.seekable():
+        return 0
+    at = file.tell()
+    return file.seek(0, os.SEEK_END) - at
 
 
 def _decoded(codec: Codec, reader: ScxReader, out_hz: int) -> Iterator[Float32]:

@@ -213,3 +213,18 @@ def test_mutated_file_with_a_checksum_that_holds_is_refused_or_decoded_to_its_le
         assert report.n_samples <= header.samples_for(8 * len(rest) // header.frame_bits + 1) + 1
     assert "\n" not in problem
     assert not foreign or any(field in problem for field in foreign)
+
+
+@pytest.mark.parametrize("more", ["another", b"\x00", b"TAG" + bytes(125)])
+def test_what_follows_the_end_of_a_file_is_counted_and_refused_when_strict(
+    codec: Codec, tmp_path: Path, more: str | bytes
+) -> None:
+    whole = coded(header_of(codec), 9)
+    more = whole if isinstance(more, str) else more
+    assert decode(codec, whole, tmp_path).unread_bytes == 0
+    report = decode(codec, whole + more, tmp_path)
+    assert (report.unread_bytes, report.problem, report.n_samples) == (len(more), None, 9 * HOP)
+    (tmp_path / "out.wav").unlink()
+    with pytest.raises(CorruptStream, match=f"{len(more)} bytes follow the end"):
+        decode(codec, whole + more, tmp_path, strict=True)
+    assert not (tmp_path / "out.wav").exists()

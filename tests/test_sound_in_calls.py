@@ -159,3 +159,17 @@ def test_a_loopback_that_fails_midway_prints_one_line_and_leaves_no_object_froze
         run_file_loopback(Codec.load(model), source, target, 2400, paced=False, progress=fail)
     assert gc.get_freeze_count() <= before
     assert sorted(tmp_path.iterdir()) == [source]
+
+
+def test_a_call_that_nobody_answers_leaves_an_older_recording_as_it_was(tmp_path, model):
+    said, heard = tmp_path / "said.wav", tmp_path / "heard.wav"
+    said.write_bytes(made(tone(0.3), "WAV"))
+    words = ["call", "--listen", "0", "--host", "127.0.0.1", "--input", str(said), "--output", str(heard)]
+    words += ["--model", str(model), "--bitrate", "2.4"]
+    assert CliRunner().invoke(main, words).exit_code == 1
+    recorded = heard.read_bytes()
+    assert soundfile.info(heard).duration > 0.2
+    said.write_bytes(made(tone(0.6), "WAV"))
+    assert CliRunner().invoke(main, words).exit_code == 1
+    assert heard.read_bytes() == recorded
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heard.wav", "said.wav"]

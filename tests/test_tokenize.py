@@ -15,8 +15,10 @@ from token_folder import BAD, GOOD, contents, copies, good_folder, mixed_folder
 import streamcodec
 from streamcodec.cli import main
 from streamcodec.errors import MissingExtraError, TokensError, WrongModel
+from streamcodec.locks import folder_in_use
 from streamcodec.tokens import TokenDataset
 from streamcodec.tokens.run import TokenOptions, tokenize_folder
+from streamcodec.tokens.sources import find_sources
 from streamcodec.transcode import FrameReader
 
 
@@ -326,3 +328,23 @@ def test_without_room_the_shard_is_named_and_no_part_of_it_stays(good, small, tm
     assert f"{tmp_path / 'out'}/shard-00000" in result.stderr
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")]
     assert run(good, tmp_path / "out", *small, "--format", fmt).exit_code == 0
+
+
+def test_a_second_run_in_the_folder_says_so_and_removes_nothing(tmp_path, good, small):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".shard-00000.npz.0123.part").write_bytes(b"of the other run")
+    with folder_in_use(out):
+        result = run(good, out, *small)
+    assert result.exit_code == 1
+    assert "another run" in result.stderr
+    assert (out / ".shard-00000.npz.0123.part").exists()
+
+
+def test_folders_nested_too_deeply_are_one_error(tmp_path, monkeypatch):
+    def deep(*_arguments, **_options):
+        raise RecursionError
+
+    monkeypatch.setattr("os.walk", deep)
+    with pytest.raises(TokensError, match="nested hundreds deep"):
+        find_sources(tmp_path)

@@ -109,6 +109,9 @@ def command(
         bitrate_bps=1000 * bitrate_kbps, copies=copies, cap_ms=cap_ms,
     )  # fmt: skip
 
+    if isinstance(devices, FileDevices):
+        devices.replaces = lambda: call.peer.calls > 0
+
     def file_has_ended() -> bool:
         return seconds is None and isinstance(devices, FileDevices) and devices.has_ended(_AFTER_FILE_S)
 

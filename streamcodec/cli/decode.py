@@ -64,8 +64,8 @@ def command(
     OUTPUT takes its name when it is complete.  It may replace what an earlier decode made, but no other file without
     --force, and never INPUT.scx.
 
-    Exit code: 0 all is decoded; 3 INPUT.scx is damaged or cut: what is lost is concealed or missing, and named here;
-    1 an error, nothing is written; 2 wrong usage.
+    Exit code: 0 all is decoded; 3 INPUT.scx is damaged, cut or followed by other bytes: what is lost is concealed or
+    missing, and named here; 1 an error, nothing is written; 2 wrong usage.
     """  # noqa: D301 - click looks for the character itself
     output_format(target, fmt)
     codec = Codec.load(model, backend=backend, device=device)
@@ -84,8 +84,17 @@ def command(
         )
     if report.clipped_samples:
         click.echo(f"{report.clipped_samples} sample(s) beyond full scale were clipped", err=True)
+    if report.unread_bytes:
+        click.echo(
+            printable(
+                f"{source}: {report.unread_bytes} bytes follow the end of the recording and were not decoded, as when "
+                f"two files were joined; decode them apart. {target} holds what comes before."
+            ),
+            err=True,
+        )
     if report.problem:
         click.echo(printable(_damage(report, source, target)), err=True)
+    if report.problem or report.unread_bytes:
         sys.exit(INCOMPLETE_EXIT_CODE)
 
 

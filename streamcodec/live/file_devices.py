@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ class FileDevices:
     ----------
     problem : str or None
         What of the source could not be read, or is not as its header says; whole when it has ended.
+    replaces : callable
+        Asked at the end whether the recording replaces an older file of its name; that one stays otherwise.
     """
 
     def __init__(self, codec: Codec, source: Path | None, target: Path | None, *, force: bool = False) -> None:
@@ -87,6 +90,7 @@ class FileDevices:
         if source and is_stream(source):
             self._frames = _as_it_comes(self._frames, np.zeros((1, codec.frame_samples), np.float32))
         self._ended_s: float | None = None
+        self.replaces: Callable[[], bool] = lambda: True
         self._target = target
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamcodec files", daemon=True)
@@ -131,11 +135,13 @@ class FileDevices:
 
     def _run(self) -> None:
         try:
-            with ExitStack() as stack:
+            with suppress(_OldOneStays), ExitStack() as stack:
                 writer = None
                 if self._target is not None:
                     writer = stack.enter_context(AudioWriter(self._target, self.playback.rate_hz, 1))
                 self._play(writer)
+                if self._target is not None and os.path.isfile(self._target) and not self.replaces():
+                    raise _OldOneStays
         except (StreamcodecError, OSError) as error:
             self.capture.error = error
 
@@ -158,6 +164,10 @@ class FileDevices:
             if writer is not None:
                 writer.write(heard)
             due_s += interval_s
+
+
+class _OldOneStays(Exception):
+    """The recording is thrown away."""
 
 
 def _as_it_comes(frames: Iterator[Float32], silence: Float32) -> Iterator[Float32]:

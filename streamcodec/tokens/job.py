@@ -155,14 +155,13 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def claim_folder(out_dir: Path, job: TokenJob) -> None:
-    """Make the folder for this job, or go on in it; what an interrupted run left half written is removed.
+    """Begin this job in its folder, or go on in it; what an interrupted run left half written is removed.
 
     Raises
     ------
     TokensError
         It was begun with another model, bitrate, format, engine, sharding, or other files.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
     place = out_dir / JOB_NAME
     if not place.exists():
         write_json(place, asdict(job))

@@ -11,6 +11,7 @@ from pathlib import Path
 from streamcodec.checkpoint import load_checkpoint
 from streamcodec.engine.select import BACKENDS, DEVICES
 from streamcodec.errors import AudioError, BackendError, TokensError
+from streamcodec.locks import folder_in_use
 from streamcodec.tokens.encoders import create_encoder
 from streamcodec.tokens.job import INDEX_NAME, TokenJob, claim_folder, write_json
 from streamcodec.tokens.shards import (
@@ -150,6 +151,8 @@ def tokenize_folder(
         pyarrow, torch or ray is asked for and not installed.
     BackendError
         The engine cannot run here, or the cluster cannot be reached or failed.
+    FolderInUseError
+        Another run is working in `out_dir`.
     """
     began = time.perf_counter()
     require(options.format)
@@ -165,6 +168,8 @@ def tokenize_folder(
             from streamcodec.tokens.on_ray import connected, tokenize_on_ray
 
             stack.enter_context(connected(options.ray, options.jobs, options.engine))
+        out_dir.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(folder_in_use(out_dir))
         claim_folder(out_dir, job)
         summaries = dict(_finished(out_dir, job))
         todo = {number: shard for number, shard in enumerate(shards) if number not in summaries}

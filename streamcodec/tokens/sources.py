@@ -46,15 +46,18 @@ def find_sources(folder: Path) -> list[Source]:
     Raises
     ------
     TokensError
-        There are none.
+        There are none, or the folders are nested too deeply to be walked.
     """
     found = []
-    for place, _, names in os.walk(folder, onerror=_raise):
-        for name in names:
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
-                full = Path(place, name)
-                size = full.stat().st_size if full.exists() else 0
-                found.append(Source(full.relative_to(folder).as_posix(), size))
+    try:
+        for place, _, names in os.walk(folder, onerror=_raise):
+            for name in names:
+                if os.path.splitext(name)[1].lower() in SUFFIXES:
+                    full = Path(place, name)
+                    size = full.stat().st_size if full.exists() else 0
+                    found.append(Source(full.relative_to(folder).as_posix(), size))
+    except RecursionError:
+        raise TokensError(f"{folder} has folders nested hundreds deep; move the deepest up") from None
     if not found:
         raise TokensError(f"no sound file below {folder}; names end in {' '.join(sorted(SUFFIXES))}")
     return sorted(found, key=lambda source: os.fsencode(source.path))
