@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamcodec.architecture import array_shapes
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16
+from streamcodec.engine.beam import checked_beam
 from streamcodec.engine.program import Program, aligned, compile_decoder, compile_encoder
 from streamcodec.errors import AudioError, BackendError, CheckpointError
 from streamcodec_kernels.program._numba import step
@@ -82,16 +83,17 @@ class CpuEngine:
         """Zeroed state of `streams` decoders, [streams, values]."""
         return np.zeros((streams, self._decoder.state_values), np.float32)
 
-    def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
+    def encode_step(self, frames: Float32, state: Float32, codes: Int16, beam: int = 1) -> None:
         """Encode one frame of every stream.
 
         frames: float32 [B, hop_samples].  state: [B, values], advanced.  codes: int16 [B, K], written.
+        beam: 1 to MAX_BEAM chains of codes.
         """
         frames = _contiguous(frames)  # else Numba would compile anew, amid a stream
         self._check(frames, state, codes, self._encoder)
         if codes.shape[1] == 0:
             raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
-        self._step(True, frames, state, codes, self._encoder)
+        self._step(True, frames, state, codes, self._encoder, 1 if beam == 1 else checked_beam(beam))
 
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream.
@@ -121,10 +123,12 @@ class CpuEngine:
         if n_codebooks > self.config.n_codebooks:
             raise AudioError(f"codes is {codes.shape}; {self.config.name} has {self.config.n_codebooks} codebooks")
 
-    def _step(self, is_encoder: bool, frames: Float32, state: Float32, codes: Int16, program: Program) -> bool:
+    def _step(
+        self, is_encoder: bool, frames: Float32, state: Float32, codes: Int16, program: Program, beam: int = 1
+    ) -> bool:
         """Run all streams; false, and nothing done, if a code is not one of the model's."""
-        scratch, scratch_address = self._scratch(program, len(frames))
-        return bool(step(is_encoder, frames, state, codes, program.settings_address, scratch_address, scratch.size))
+        scratch, address = self._scratch(program, len(frames))
+        return bool(step(is_encoder, frames, state, codes, beam, program.settings_address, address, scratch.size))
 
     def _scratch(self, program: Program, streams: int) -> tuple[Float32, int]:
         """Working memory of the calling thread, and its address."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from streamcodec_kernels._cache import cached_jit
 from streamcodec_kernels._simd import copy_values, flush_denormals, inline_jit, restore_denormals, values_at
+from streamcodec_kernels.beam_search._numba import beam_codes
 from streamcodec_kernels.code_lookup._numba import lookup_codes
 from streamcodec_kernels.conv._numba import tap_products, windows_step
 from streamcodec_kernels.nearest_code._numba import nearest_codes
@@ -48,10 +49,12 @@ _SNAKE2 = COLUMN["SNAKE2"]
 _STREAM = SETTING["STREAM"]
 _ACTIVATION = SETTING["ACTIVATION"]
 _QUERY = SETTING["QUERY"]
+_BEAM = SETTING["BEAM"]
 _LATENT = SETTING["LATENT"]
 _CODES = SETTING["CODES"]
 _DIMENSION = SETTING["DIMENSION"]
 _BOOKS = SETTING["BOOKS"]
+_GUIDES = SETTING["GUIDES"]
 _OPERATIONS = SETTING["OPERATIONS"]
 _TABLE_ADDRESS = SETTING["TABLE_ADDRESS"]
 _WEIGHTS_ADDRESS = SETTING["WEIGHTS_ADDRESS"]
@@ -142,13 +145,21 @@ def _layer(op: Any, weights: Any, half_weights: Any, scratch: Any, states: Any, 
 
 @cached_jit
 def step(
-    is_encoder: bool, frames: Any, states: Any, codes: Any, settings_at: int, scratch_at: int, scratch_values: int
+    is_encoder: bool,
+    frames: Any,
+    states: Any,
+    codes: Any,
+    beam: int,
+    settings_at: int,
+    scratch_at: int,
+    scratch_values: int,
 ) -> bool:
     """Advance streams by one frame: frames [B, hop] to codes [B, K], or the other way.
 
     False, and nothing done, if a code to decode is none.  Two directions in one function, so that the kernels are
-    compiled once.  Streams go through the network GROUP_STREAMS at a time.  Settings and scratch go by address: Numba
-    would allocate a handle for every array it is given.
+    compiled once.  Streams go through the network GROUP_STREAMS at a time.  beam: chains of codes that an encoder
+    keeps; with 1 each codebook's nearest code is taken.  Settings and scratch go by address: Numba would allocate a
+    handle for every array it is given.
     """
     settings = values_at(settings_at, _SETTING_COUNT, np.int64)
     scratch = values_at(scratch_at, scratch_values, np.float32)
@@ -177,7 +188,22 @@ def step(
         for i in range(operations):
             op = table[i * _WIDTH : (i + 1) * _WIDTH]
             _layer(op, weights, half_weights, scratch, some_states, streams, stream_step)
-        if is_encoder:
+        if is_encoder and beam > 1:
+            for stream in range(streams):
+                beam_codes(
+                    scratch,
+                    start + stream * stream_step,
+                    settings[_BEAM],
+                    beam,
+                    latent,
+                    size,
+                    dimension,
+                    weights,
+                    books_at,
+                    settings[_GUIDES],
+                    some_codes[stream],
+                )
+        elif is_encoder:
             query_at = settings[_QUERY]
             nearest_codes(scratch, start, query_at, stream_step, latent, size, dimension, weights, books_at, some_codes)
         else:
