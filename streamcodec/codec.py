@@ -196,7 +196,11 @@ class Encoder(LiveStream):
 
     @beam.setter
     def beam(self, value: int) -> None:
-        self._beam = checked_beam(value)
+        beam = checked_beam(value)
+        if beam > 1:  # once on silence, as the first search may have to be compiled
+            engine, codes = self.codec.engine, np.empty((1, 1), np.int16)
+            engine.encode_step(np.zeros((1, self.codec.frame_samples), np.float32), engine.encoder_state(), codes, beam)
+        self._beam = beam
 
     def encode(self, frame: Float32) -> bytes:
         """Code one frame, float32 [frame_samples] in [-1, 1], into `config.packet_bytes(K)` bytes.

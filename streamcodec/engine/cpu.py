@@ -15,7 +15,7 @@ from streamcodec.engine import Float32, Int16
 from streamcodec.engine.beam import checked_beam
 from streamcodec.engine.program import Program, aligned, compile_decoder, compile_encoder
 from streamcodec.errors import AudioError, BackendError, CheckpointError
-from streamcodec_kernels.program._numba import step
+from streamcodec_kernels.program._numba import beam_step, step
 from streamcodec_kernels.program.layout import GROUP_STREAMS
 
 _Number = TypeVar("_Number", bound=np.generic)
@@ -93,7 +93,10 @@ class CpuEngine:
         self._check(frames, state, codes, self._encoder)
         if codes.shape[1] == 0:
             raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
-        self._step(True, frames, state, codes, self._encoder, 1 if beam == 1 else checked_beam(beam))
+        if beam == 1:
+            self._step(True, frames, state, codes, self._encoder)
+        else:
+            self._beam_step(frames, state, codes, checked_beam(beam))
 
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream.
@@ -123,12 +126,19 @@ class CpuEngine:
         if n_codebooks > self.config.n_codebooks:
             raise AudioError(f"codes is {codes.shape}; {self.config.name} has {self.config.n_codebooks} codebooks")
 
-    def _step(
-        self, is_encoder: bool, frames: Float32, state: Float32, codes: Int16, program: Program, beam: int = 1
-    ) -> bool:
+    def _step(self, is_encoder: bool, frames: Float32, state: Float32, codes: Int16, program: Program) -> bool:
         """Run all streams; false, and nothing done, if a code is not one of the model's."""
-        scratch, address = self._scratch(program, len(frames))
-        return bool(step(is_encoder, frames, state, codes, beam, program.settings_address, address, scratch.size))
+        scratch, scratch_address = self._scratch(program, len(frames))
+        return bool(step(is_encoder, frames, state, codes, program.settings_address, scratch_address, scratch.size))
+
+    def _beam_step(self, frames: Float32, state: Float32, codes: Int16, beam: int) -> None:
+        """Encode all streams, as many at a time as leave their latents in scratch."""
+        program = self._encoder
+        for first in range(0, len(frames), GROUP_STREAMS):
+            group = slice(first, first + GROUP_STREAMS)
+            self._step(True, frames[group], state[group], codes[group, :0], program)
+            scratch, scratch_address = self._scratch(program, 1)
+            beam_step(codes[group], beam, program.settings_address, scratch_address, scratch.size)
 
     def _scratch(self, program: Program, streams: int) -> tuple[Float32, int]:
         """Working memory of the calling thread, and its address."""
@@ -151,5 +161,6 @@ def warm_up(config: CodecConfig) -> None:
     engine = CpuEngine(config, weights)
     frames = np.zeros((1, config.hop_samples), np.float32)
     codes = np.zeros((1, 1), np.int16)
-    engine.encode_step(frames, engine.encoder_state(), codes)
+    for beam in (1, 2):
+        engine.encode_step(frames, engine.encoder_state(), codes, beam)
     engine.decode_step(codes, engine.decoder_state(), frames)

@@ -145,21 +145,13 @@ def _layer(op: Any, weights: Any, half_weights: Any, scratch: Any, states: Any, 
 
 @cached_jit
 def step(
-    is_encoder: bool,
-    frames: Any,
-    states: Any,
-    codes: Any,
-    beam: int,
-    settings_at: int,
-    scratch_at: int,
-    scratch_values: int,
+    is_encoder: bool, frames: Any, states: Any, codes: Any, settings_at: int, scratch_at: int, scratch_values: int
 ) -> bool:
     """Advance streams by one frame: frames [B, hop] to codes [B, K], or the other way.
 
     False, and nothing done, if a code to decode is none.  Two directions in one function, so that the kernels are
-    compiled once.  Streams go through the network GROUP_STREAMS at a time.  beam: chains of codes that an encoder
-    keeps; with 1 each codebook's nearest code is taken.  Settings and scratch go by address: Numba would allocate a
-    handle for every array it is given.
+    compiled once.  Streams go through the network GROUP_STREAMS at a time.  Settings and scratch go by address: Numba
+    would allocate a handle for every array it is given.
     """
     settings = values_at(settings_at, _SETTING_COUNT, np.int64)
     scratch = values_at(scratch_at, scratch_values, np.float32)
@@ -188,22 +180,7 @@ def step(
         for i in range(operations):
             op = table[i * _WIDTH : (i + 1) * _WIDTH]
             _layer(op, weights, half_weights, scratch, some_states, streams, stream_step)
-        if is_encoder and beam > 1:
-            for stream in range(streams):
-                beam_codes(
-                    scratch,
-                    start + stream * stream_step,
-                    settings[_BEAM],
-                    beam,
-                    latent,
-                    size,
-                    dimension,
-                    weights,
-                    books_at,
-                    settings[_GUIDES],
-                    some_codes[stream],
-                )
-        elif is_encoder:
+        if is_encoder:
             query_at = settings[_QUERY]
             nearest_codes(scratch, start, query_at, stream_step, latent, size, dimension, weights, books_at, some_codes)
         else:
@@ -211,3 +188,30 @@ def step(
                 copy_values(some_frames[stream], 0, scratch, start + stream * stream_step, frames.shape[1])
     restore_denormals(control_word)
     return True
+
+
+@cached_jit
+def beam_step(codes: Any, beam: int, settings_at: int, scratch_at: int, scratch_values: int) -> None:
+    """Fill codes [B, K] by a beam search of the latents that `step`, given codes [B, 0], has left in scratch.
+
+    B is at most GROUP_STREAMS.  A function of its own, compiled where it is first called: few encoders use it.
+    """
+    settings = values_at(settings_at, _SETTING_COUNT, np.int64)
+    scratch = values_at(scratch_at, scratch_values, np.float32)
+    weights = values_at(settings[_WEIGHTS_ADDRESS], settings[_WEIGHTS_VALUES], np.float32)
+    control_word = flush_denormals()
+    for stream in range(codes.shape[0]):
+        beam_codes(
+            scratch,
+            settings[_ACTIVATION] + stream * settings[_STREAM],
+            settings[_BEAM],
+            beam,
+            settings[_LATENT],
+            settings[_CODES],
+            settings[_DIMENSION],
+            weights,
+            settings[_BOOKS],
+            settings[_GUIDES],
+            codes[stream],
+        )
+    restore_denormals(control_word)
