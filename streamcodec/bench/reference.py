@@ -95,7 +95,8 @@ def encode_clip(config: CodecConfig, weights: Weights, waveform: Float32, beam: 
     latents = run_layers("encoder", encoder_layers(config), weights, waveform[:, None].astype(np.float64))
     books = [np.stack([weights[f"quantizer.{k}.{n}"] for k in range(config.n_codebooks)]) for n in QUANTIZER]
     if beam > 1:
-        return np.stack([beam_search(latent, *books[2:], beam) for latent in latents], axis=1)
+        codebook, out_weight, out_bias = books[2:]
+        return np.stack([beam_search(latent, codebook, out_weight, out_bias, beam) for latent in latents], axis=1)
     return np.stack([nearest_code(latent, *books) for latent in latents], axis=1)
 
 

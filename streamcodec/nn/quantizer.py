@@ -188,7 +188,7 @@ class ResidualVQ(nn.Module):
         if beam > 1:
             rows = max(1, _SCORES // (beam * len(self.books[0].codes())))  # type: ignore[operator]
             found = [self._beam_search(part, n_codebooks, beam) for part in latent.flatten(0, 1).split(rows)]
-            return torch.cat(found).unflatten(0, latent.shape[:2])
+            return torch.cat(found).view(*latent.shape[:2], n_codebooks)
         codes = []
         for book in list(self.books)[:n_codebooks]:
             index = book.encode(latent)  # type: ignore[operator]

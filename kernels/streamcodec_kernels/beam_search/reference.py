@@ -13,7 +13,7 @@ def beam_search(
 ) -> NDArray[np.int16]:
     """Codes [K] of one latent [L], computed in float64."""
     residuals = latent.astype(np.float64)[None]
-    chains = np.zeros((1, 0), np.int16)
+    chains: NDArray[np.int16] = np.zeros((1, 0), np.int16)
     for k, book in enumerate(codebook):
         parts = book.astype(np.float64) @ out_weight[k] + out_bias[k]
         left = residuals[:, None] - parts
@@ -22,4 +22,5 @@ def beam_search(
         chain, code = np.divmod(order, len(parts))
         residuals = left[chain, code]
         chains = np.concatenate([chains[chain], code[:, None].astype(np.int16)], axis=1)
-    return chains[0]
+    best: NDArray[np.int16] = chains[0]
+    return best
