@@ -49,7 +49,7 @@ def table(rows: list[dict]) -> str:
                 assert mean is not None
                 assert gain is not None
                 means.append(f"{mean.mean:.2f}")
-                gains.append(f"+{gain.text(2)}" if gain.mean >= 0 else gain.text(2))
+                gains.append("+" * (gain.mean >= 0) + gain.text(2))
             cells = [str(kbps), str(beam), *means, *(gains if beam > 1 else ["-"] * len(SCORES)), str(len(found))]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
