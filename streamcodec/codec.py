@@ -13,6 +13,7 @@ from streamcodec.checkpoint import Checkpoint, load_checkpoint
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Engine, Float32, Int16, fade
 from streamcodec.engine.alone import alone
+from streamcodec.engine.beam import checked_beam
 from streamcodec.engine.clips import decode_frames, encode_frames
 from streamcodec.engine.select import create_batch, create_engine
 from streamcodec.engine.stream import LiveStream, checked_samples
@@ -80,9 +81,25 @@ class Codec:
         """Samples in a frame."""
         return self.config.hop_samples
 
-    def encoder(self, bitrate_bps: float = 6000) -> Encoder:
-        """Start one live stream of packets."""
-        return Encoder(self, bitrate_bps)
+    def encoder(self, bitrate_bps: float = 6000, *, beam: int = 1) -> Encoder:
+        """Start one live stream of packets.
+
+        Parameters
+        ----------
+        bitrate_bps : float
+            Decides how many codebooks are used.
+        beam : int
+            Chains of codes to choose from, 1 to 16: more take longer to encode and sound closer to the original, at
+            the same bitrate and for any decoder.  With 1 the nearest code of each codebook is taken in turn.
+
+        Raises
+        ------
+        BitrateError
+            The model does not have this bitrate.
+        ConfigError
+            The beam is no whole number from 1 to 16.
+        """
+        return Encoder(self, bitrate_bps, beam)
 
     def decoder(self) -> Decoder:
         """Start one live stream of audio."""
@@ -107,11 +124,12 @@ class Codec:
         """
         return create_batch(self._checkpoint, streams, bitrate_bps, mode, device, backend, precision)
 
-    def tokenize(self, waveform: Float32, bitrate_bps: float | None = None) -> Int16:
+    def tokenize(self, waveform: Float32, bitrate_bps: float | None = None, *, beam: int = 1) -> Int16:
         """Codes int16 [K, F] of a clip float32 [T]; the last frame is filled up with silence.
 
-        `bitrate_bps` decides K; all codebooks when None.
+        `bitrate_bps` decides K; all codebooks when None.  `beam` as in `encoder`.
         """
+        beam = checked_beam(beam)
         samples = checked_samples(waveform, None)
         config = self.config
         count = config.n_codebooks if bitrate_bps is None else config.codebooks_for(bitrate_bps)
@@ -119,7 +137,7 @@ class Codec:
         frames = np.zeros((-(-len(samples) // hop), hop), np.float32)
         frames.reshape(-1)[: len(samples)] = samples
         codes = np.empty((len(frames), count), np.int16)
-        encode_frames(self.engine, frames[:, None], self.engine.encoder_state(), codes[:, None])
+        encode_frames(self.engine, frames[:, None], self.engine.encoder_state(), codes[:, None], beam)
         return np.ascontiguousarray(codes.T)
 
     def detokenize(self, codes: Int16) -> Float32:
@@ -155,10 +173,11 @@ class Encoder(LiveStream):
     Samples that do not fill a frame yet wait in the state.
     """
 
-    def __init__(self, codec: Codec, bitrate_bps: float) -> None:
+    def __init__(self, codec: Codec, bitrate_bps: float, beam: int = 1) -> None:
         super().__init__(codec.engine.encoder_state(), codec.frame_samples + 1)
         self.codec = codec
         self.bitrate_bps = bitrate_bps
+        self.beam = beam
 
     @property
     def bitrate_bps(self) -> float:
@@ -169,6 +188,19 @@ class Encoder(LiveStream):
     def bitrate_bps(self, value: float) -> None:
         self._n_codebooks = self.codec.config.codebooks_for(value)
         self._codes = np.empty((1, self._n_codebooks), np.int16)
+
+    @property
+    def beam(self) -> int:
+        """Chains of codes to choose from, as in `Codec.encoder`; may change between any two frames."""
+        return self._beam
+
+    @beam.setter
+    def beam(self, value: int) -> None:
+        beam = checked_beam(value)
+        if beam > 1:  # once on silence, as the first search may have to be compiled
+            engine, codes = self.codec.engine, np.empty((1, 1), np.int16)
+            engine.encode_step(np.zeros((1, self.codec.frame_samples), np.float32), engine.encoder_state(), codes, beam)
+        self._beam = beam
 
     def encode(self, frame: Float32) -> bytes:
         """Code one frame, float32 [frame_samples] in [-1, 1], into `config.packet_bytes(K)` bytes.
@@ -237,7 +269,7 @@ class Encoder(LiveStream):
 
     def _encode(self, frame: Float32) -> bytes:
         codes = self._codes  # another thread may set the bitrate
-        self.codec.engine.encode_step(frame.reshape(1, -1), self._engine_state, codes)
+        self.codec.engine.encode_step(frame.reshape(1, -1), self._engine_state, codes, self._beam)
         return make_packet(codes[0], self.codec.config.bits_per_code)
 
     def _problem(self, own: Float32) -> str | None:

@@ -19,6 +19,7 @@ from streamcodec.audio.streams import open_sound
 from streamcodec.bitstream import ScxHeader, ScxReader, ScxWriter, is_scx
 from streamcodec.codec import Codec
 from streamcodec.engine import Float32, Int16
+from streamcodec.engine.beam import checked_beam
 from streamcodec.engine.clips import BLOCK_FRAMES, decode_frames, encode_frames
 from streamcodec.errors import AudioError, BitstreamError, CorruptStream
 from streamcodec.files import atomic_output, check_replaceable, open_input
@@ -157,6 +158,7 @@ def encode_file(
     bitrate_bps: float,
     progress: Progress | None = None,
     *,
+    beam: int = 1,
     raw: RawSound | None = None,
     force: bool = False,
     on_start: OnStart | None = None,
@@ -167,6 +169,8 @@ def encode_file(
     ----------
     source, target : Path
         Also `streamcodec.files.STDIN` and `STDOUT`, or named pipes.
+    beam : int
+        As in `Codec.encoder`.
     raw : RawSound, optional
         The source is bare samples of this kind.
     force : bool
@@ -176,13 +180,15 @@ def encode_file(
     ------
     AudioError
         The source is not sound that can be coded.
+    ConfigError
+        The beam is no whole number from 1 to 16.
     FileExistsError
         The target is the source, or a file that is no `.scx` file.
     OSError
         The target cannot be written.
     """
     config = codec.config
-    count = config.codebooks_for(bitrate_bps)
+    count, beam = config.codebooks_for(bitrate_bps), checked_beam(beam)
     check_replaceable(target, source, is_scx, "is no .scx file", force=force)
     reader = FrameReader(source, codec, raw)
     info = reader.info
@@ -202,7 +208,7 @@ def encode_file(
     codes = np.empty((header.block_frames, info.channels, count), np.int16)
 
     def coded(filled: int) -> Int16:
-        encode_frames(codec.engine, frames[:filled], state, codes[:filled])
+        encode_frames(codec.engine, frames[:filled], state, codes[:filled], beam)
         return np.ascontiguousarray(codes[:filled].transpose(1, 2, 0))
 
     with atomic_output(target) as file:

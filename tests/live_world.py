@@ -29,7 +29,7 @@ class TransparentEngine:
     def decoder_state(self, streams=1):
         return np.zeros((streams, self.config.hop_samples), np.float32)
 
-    def encode_step(self, frames, state, codes):
+    def encode_step(self, frames, state, codes, beam=1):
         self.frames[self.next_number % 4096] = frames[0].copy()
         codes[:] = 0
         codes[0, :2] = divmod(self.next_number % 4096, 1024)

@@ -40,6 +40,9 @@ def test_a_wrong_engine_is_not_reported() -> None:
     deaf = replace(our_contender(SMALL, WEIGHTS), decode=lambda codes: np.zeros(SMALL.hop_samples, np.float32))
     with pytest.raises(BackendError, match="nothing is reported"):
         check(deaf, SMALL, WEIGHTS)
+    greedy = replace(our_contender(SMALL, WEIGHTS, beam=4), encode=our_contender(SMALL, WEIGHTS).encode)
+    with pytest.raises(BackendError, match=r"beam 4 is wrong: .* nothing is reported"):
+        check(greedy, SMALL, WEIGHTS)
     stuck = replace(our_contender(SMALL, WEIGHTS), encode=lambda frame: np.zeros(SMALL.n_codebooks, np.int16))
     with pytest.raises(BackendError, match="nothing is reported"):
         check(stuck, SMALL, WEIGHTS)
@@ -60,7 +63,9 @@ def test_the_report_has_every_number_and_the_plot_is_drawn(tmp_path) -> None:
     measured = report.measure_model(SMALL, WEIGHTS, 100, ["onnx"], ticks=3)
     facts = json.loads(json.dumps(report.facts([measured], {"numpy slow": 30.0, "streamcodec": 50.0}, None)))
     model = facts["models"][0]
-    assert set(model["latency"]) == {"streamcodec cpu", "ONNX Runtime"}
+    beams = {"streamcodec cpu, beam 4", "streamcodec cpu, beam 8"}
+    assert set(model["latency"]) == {"streamcodec cpu", "ONNX Runtime"} | beams
+    assert all(model["latency"][name]["encode"]["count"] == 25 for name in beams)
     assert model["times_onnx"] > 0
     assert model["stream_bytes"] > 0
     assert model["capacity"][0]["streams"] >= 1
@@ -68,6 +73,7 @@ def test_the_report_has_every_number_and_the_plot_is_drawn(tmp_path) -> None:
     shown = report.text(facts)
     assert "GFLOP/s: streamcodec 50, numpy slow 30" in shown
     assert "| small | streamcodec cpu | encode |" in shown
+    assert "| small | streamcodec cpu, beam 8 | encode |" in shown
     assert "full-duplex streams" in shown
     report.plot([measured], tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")

@@ -26,16 +26,20 @@ class Contender:
         As the table shows it.
     encode, decode : callable
         Code one frame, in turn after turn; what they return is overwritten by the next turn.
+    beam : int
+        As in `Engine.encode_step`.
     """
 
     name: str
     encode: Callable[[Float32], Int16]
     decode: Callable[[Int16], Float32]
+    beam: int = 1
 
 
-def our_contender(config: CodecConfig, weights: Weights) -> Contender:
+def our_contender(config: CodecConfig, weights: Weights, beam: int = 1) -> Contender:
     """The CPU engine."""
-    return _engine_contender("streamcodec cpu", CpuEngine(config, weights))
+    name = "streamcodec cpu" if beam == 1 else f"streamcodec cpu, beam {beam}"
+    return _engine_contender(name, CpuEngine(config, weights), beam)
 
 
 def torch_contender(config: CodecConfig, weights: Weights) -> Contender:
@@ -140,7 +144,7 @@ class _BoundSession:
         self.turn ^= 1
 
 
-def _engine_contender(name: str, engine: Engine) -> Contender:
+def _engine_contender(name: str, engine: Engine, beam: int = 1) -> Contender:
     encoder_state, decoder_state = engine.encoder_state(), engine.decoder_state()
     coded: Int16 = np.zeros((1, engine.config.n_codebooks), np.int16)
     heard: Float32 = np.zeros((1, engine.config.hop_samples), np.float32)
@@ -148,14 +152,14 @@ def _engine_contender(name: str, engine: Engine) -> Contender:
     frame_row: Float32 = heard[0]
 
     def encode(frame: Float32) -> Int16:
-        engine.encode_step(frame.reshape(1, -1), encoder_state, coded)
+        engine.encode_step(frame.reshape(1, -1), encoder_state, coded, beam)
         return code_row
 
     def decode(codes: Int16) -> Float32:
         engine.decode_step(codes.reshape(1, -1), decoder_state, heard)
         return frame_row
 
-    return Contender(name, encode, decode)
+    return Contender(name, encode, decode, beam)
 
 
 def _torch() -> Any:

@@ -21,6 +21,7 @@ from streamcodec.architecture import (
     encoder_layers,
 )
 from streamcodec.config import CodecConfig
+from streamcodec_kernels.beam_search.reference import beam_search
 from streamcodec_kernels.code_lookup.reference import code_lookup
 from streamcodec_kernels.conv_transpose.reference import conv_transpose
 from streamcodec_kernels.nearest_code.reference import nearest_code
@@ -89,10 +90,13 @@ def _conv(layer: Conv, weight: Float64, bias: Float32, x: Float64) -> Float64:
     return out
 
 
-def encode_clip(config: CodecConfig, weights: Weights, waveform: Float32) -> Int16:
-    """Codes [K, F] of a waveform [F * hop]."""
+def encode_clip(config: CodecConfig, weights: Weights, waveform: Float32, beam: int = 1) -> Int16:
+    """Codes [K, F] of a waveform [F * hop]; beam as in `Engine.encode_step`."""
     latents = run_layers("encoder", encoder_layers(config), weights, waveform[:, None].astype(np.float64))
     books = [np.stack([weights[f"quantizer.{k}.{n}"] for k in range(config.n_codebooks)]) for n in QUANTIZER]
+    if beam > 1:
+        codebook, out_weight, out_bias = books[2:]
+        return np.stack([beam_search(latent, codebook, out_weight, out_bias, beam) for latent in latents], axis=1)
     return np.stack([nearest_code(latent, *books) for latent in latents], axis=1)
 
 

@@ -30,6 +30,9 @@ from streamcodec.evaluation.speed import machine
 from streamcodec.figures import new_figure, png
 from streamcodec.files import write_bytes
 
+BEAMS, BEAM_SHARE = (4, 8), 4
+"""Beams over the codebooks that are timed, and of how many frames they code one."""
+
 TORCH_SHARE = 10
 """Torch codes one frame where the others code so many."""
 
@@ -82,8 +85,10 @@ def measure_model(
         The CPU engine, or a baseline that does run, is wrong.
     """
     progress("check", 0, 1)
-    check(our_contender(config, weights), config, weights)
-    contenders = [(our_contender(config, weights), frames)]
+    contenders = []
+    for beam in (1, *BEAMS):
+        check(our_contender(config, weights, beam), config, weights)
+        contenders.append((our_contender(config, weights, beam), frames if beam == 1 else frames // BEAM_SHARE))
     left_out = []
     for make, share in (BASELINES[name] for name in baselines):
         try:

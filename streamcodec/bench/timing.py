@@ -48,7 +48,7 @@ def check(contender: Contender, config: CodecConfig, weights: Weights) -> None:
         Codes or audio differ from the reference.
     """
     frames = drawn_frames(config, CHECK_FRAMES)
-    expected = encode_clip(config, weights, frames.reshape(-1)).T
+    expected = encode_clip(config, weights, frames.reshape(-1), contender.beam).T
     agree = float(np.mean([contender.encode(frame) == row for frame, row in zip(frames, expected, strict=True)]))
     audio = np.concatenate([contender.decode(np.ascontiguousarray(row)).copy() for row in expected])
     error = float(np.abs(audio - decode_clip(config, weights, list(expected))).max())

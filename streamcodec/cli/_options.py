@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from streamcodec.errors import AudioError
 from streamcodec.files import STDIN, STDOUT, descriptor, printable
+from streamcodec_kernels.beam_search import MAX_BEAM
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,6 +83,10 @@ def model_options(function: F) -> F:
 bitrate_option = click.option(
     "--bitrate", "bitrate_kbps", type=float, default=6.0, show_default=True, metavar="KBPS", help="kbit/s per channel."
 )
+beam_option = click.option(
+    "--beam", type=click.IntRange(1, MAX_BEAM), default=1, show_default=True,
+    help="Chains of codes to choose from: more take longer and sound closer to the original, at the same bitrate.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 
 

@@ -13,6 +13,7 @@ from streamcodec.cli._options import (
     INCOMPLETE_EXIT_CODE,
     INPUT,
     OUTPUT,
+    beam_option,
     bitrate_option,
     force_option,
     json_option,
@@ -37,6 +38,7 @@ from streamcodec.transcode import encode_file
 @click.option("--channels", type=click.IntRange(1), help="Channels of bare samples.  [default: 1]")
 @force_option
 @bitrate_option
+@beam_option
 @model_options
 @json_option
 def command(
@@ -47,6 +49,7 @@ def command(
     channels: int | None,
     force: bool,
     bitrate_kbps: float,
+    beam: int,
     model: Path | None,
     backend: str,
     device: str,
@@ -76,7 +79,15 @@ def command(
     codec.config.codebooks_for(1000 * bitrate_kbps)
     with progress_bar(f"encode {source.name}") as bar:
         report = encode_file(
-            codec, source, target, 1000 * bitrate_kbps, bar.advance, raw=raw, force=force, on_start=bar.start
+            codec,
+            source,
+            target,
+            1000 * bitrate_kbps,
+            bar.advance,
+            beam=beam,
+            raw=raw,
+            force=force,
+            on_start=bar.start,
         )
     if as_json:
         print_json(asdict(report), target)

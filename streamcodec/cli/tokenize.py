@@ -11,7 +11,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from streamcodec.cli._options import INCOMPLETE_EXIT_CODE, bitrate_option, json_option, model_options, print_json
+from streamcodec.cli._options import (
+    INCOMPLETE_EXIT_CODE,
+    beam_option,
+    bitrate_option,
+    json_option,
+    model_options,
+    print_json,
+)
 from streamcodec.files import printable
 from streamcodec.tokens.run import TokenOptions, TokenReport, tokenize_folder
 from streamcodec.tokens.shards import FORMATS
@@ -21,6 +28,7 @@ from streamcodec.tokens.shards import FORMATS
 @click.argument("in_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out_dir", type=click.Path(file_okay=False, path_type=Path))
 @bitrate_option
+@beam_option
 @model_options
 @click.option("--jobs", type=click.IntRange(1), help="Threads; with --ray, workers.  [default: one per CPU core]")
 @click.option("--batch", "batch_files", type=click.IntRange(1), default=16, show_default=True, help="Files on the GPU.")
@@ -34,6 +42,7 @@ def command(
     in_dir: Path,
     out_dir: Path,
     bitrate_kbps: float,
+    beam: int,
     model: Path | None,
     backend: str,
     device: str,
@@ -57,6 +66,7 @@ def command(
     options = TokenOptions(
         model=model and model.resolve(),
         bitrate_bps=1000 * bitrate_kbps,
+        beam=beam,
         backend=backend,
         device=device,
         format=fmt,

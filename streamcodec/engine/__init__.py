@@ -35,11 +35,12 @@ class Engine(Protocol):
         """Zeroed state of `streams` decoders, [streams, values]."""
         ...
 
-    def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
+    def encode_step(self, frames: Float32, state: Float32, codes: Int16, beam: int = 1) -> None:
         """Encode one frame of every stream.
 
         frames: [B, hop_samples].  state: [B, values], advanced.  codes: [B, K] written, K from 1 to
-        n_codebooks: the first K codebooks are used.
+        n_codebooks: the first K codebooks are used.  beam: chains of codes that are kept
+        (`streamcodec_kernels.beam_search`); with 1 the nearest code of each codebook is taken in turn.
         """
         ...
 

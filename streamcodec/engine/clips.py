@@ -14,8 +14,8 @@ BLOCK_FRAMES = 75
 class ClipEngine(Protocol):
     """An engine that takes many frames in one call; codes may differ from single steps at near-ties."""
 
-    def encode_frames(self, frames: Float32, state: Float32, codes: Int16) -> None:
-        """Encode F frames of every stream: [F, B, hop] to codes [F, B, K]."""
+    def encode_frames(self, frames: Float32, state: Float32, codes: Int16, beam: int = 1) -> None:
+        """Encode F frames of every stream: [F, B, hop] to codes [F, B, K]; beam as in `Engine.encode_step`."""
         ...
 
     def decode_frames(self, codes: Int16, state: Float32, frames: Float32) -> None:
@@ -23,18 +23,18 @@ class ClipEngine(Protocol):
         ...
 
 
-def encode_frames(engine: Engine, frames: Float32, state: Float32, codes: Int16) -> None:
+def encode_frames(engine: Engine, frames: Float32, state: Float32, codes: Int16, beam: int = 1) -> None:
     """Encode F frames of every stream, in blocks where the engine takes them.
 
-    frames: [F, B, hop].  state: [B, values], advanced.  codes: [F, B, K], written.
+    frames: [F, B, hop].  state: [B, values], advanced.  codes: [F, B, K], written.  beam: see `Engine.encode_step`.
     """
     if isinstance(engine, ClipEngine):
         for start in range(0, len(frames), BLOCK_FRAMES):
             block = slice(start, start + BLOCK_FRAMES)
-            engine.encode_frames(frames[block], state, codes[block])
+            engine.encode_frames(frames[block], state, codes[block], beam)
         return
     for frame, row in zip(frames, codes, strict=True):
-        engine.encode_step(frame, state, row)
+        engine.encode_step(frame, state, row, beam)
 
 
 def decode_frames(engine: Engine, codes: Int16, state: Float32, frames: Float32) -> None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from streamcodec.architecture import array_shapes
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16
+from streamcodec.engine.beam import checked_beam
 from streamcodec.engine.program import Program, aligned, compile_decoder, compile_encoder
 from streamcodec.errors import AudioError, BackendError, CheckpointError
-from streamcodec_kernels.program._numba import step
+from streamcodec_kernels.program._numba import beam_step, step
 from streamcodec_kernels.program.layout import GROUP_STREAMS
 
 _Number = TypeVar("_Number", bound=np.generic)
@@ -82,16 +83,20 @@ class CpuEngine:
         """Zeroed state of `streams` decoders, [streams, values]."""
         return np.zeros((streams, self._decoder.state_values), np.float32)
 
-    def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
+    def encode_step(self, frames: Float32, state: Float32, codes: Int16, beam: int = 1) -> None:
         """Encode one frame of every stream.
 
         frames: float32 [B, hop_samples].  state: [B, values], advanced.  codes: int16 [B, K], written.
+        beam: 1 to MAX_BEAM chains of codes.
         """
         frames = _contiguous(frames)  # else Numba would compile anew, amid a stream
         self._check(frames, state, codes, self._encoder)
         if codes.shape[1] == 0:
             raise AudioError(f"codes is {codes.shape}; encode to at least one codebook")
-        self._step(True, frames, state, codes, self._encoder)
+        if beam == 1:
+            self._step(True, frames, state, codes, self._encoder)
+        else:
+            self._beam_step(frames, state, codes, checked_beam(beam))
 
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream.
@@ -126,6 +131,15 @@ class CpuEngine:
         scratch, scratch_address = self._scratch(program, len(frames))
         return bool(step(is_encoder, frames, state, codes, program.settings_address, scratch_address, scratch.size))
 
+    def _beam_step(self, frames: Float32, state: Float32, codes: Int16, beam: int) -> None:
+        """Encode all streams, as many at a time as leave their latents in scratch."""
+        program = self._encoder
+        for first in range(0, len(frames), GROUP_STREAMS):
+            group = slice(first, first + GROUP_STREAMS)
+            self._step(True, frames[group], state[group], codes[group, :0], program)
+            scratch, scratch_address = self._scratch(program, 1)
+            beam_step(codes[group], beam, program.settings_address, scratch_address, scratch.size)
+
     def _scratch(self, program: Program, streams: int) -> tuple[Float32, int]:
         """Working memory of the calling thread, and its address."""
         values = program.shared_scratch_values + min(streams, GROUP_STREAMS) * program.stream_scratch_values
@@ -147,5 +161,6 @@ def warm_up(config: CodecConfig) -> None:
     engine = CpuEngine(config, weights)
     frames = np.zeros((1, config.hop_samples), np.float32)
     codes = np.zeros((1, 1), np.int16)
-    engine.encode_step(frames, engine.encoder_state(), codes)
+    for beam in (1, 2):
+        engine.encode_step(frames, engine.encoder_state(), codes, beam)
     engine.decode_step(codes, engine.decoder_state(), frames)

@@ -13,6 +13,8 @@ from streamcodec.architecture import Conv, ConvTranspose, Layer, Residual, Snake
 from streamcodec.config import CodecConfig
 from streamcodec.errors import BackendError
 from streamcodec_kernels._simd import HALF_FLOATS, round_up
+from streamcodec_kernels.beam_search import MAX_BEAM
+from streamcodec_kernels.beam_search._numba import pack_guide, scratch_values
 from streamcodec_kernels.code_lookup._numba import pack_lookup
 from streamcodec_kernels.conv._numba import pack_conv
 from streamcodec_kernels.conv_transpose._numba import as_conv
@@ -94,8 +96,8 @@ def compile_encoder(config: CodecConfig, weights: Weights, half: bool = False) -
     builder = _Builder(weights, half)
     builder.add_layers("encoder", encoder_layers(config), config.hop_samples, 1)
     names = ("in_weight", "in_bias", "codebook", "out_weight", "out_bias")
-    books = [pack_book(*(weights[f"quantizer.{k}.{n}"] for n in names)) for k in range(config.n_codebooks)]
-    return builder.finish(config, books)
+    arrays = [[weights[f"quantizer.{k}.{name}"] for name in names] for k in range(config.n_codebooks)]
+    return builder.finish(config, [pack_book(*book) for book in arrays], [pack_guide(*book[2:]) for book in arrays])
 
 
 def compile_decoder(config: CodecConfig, weights: Weights, half: bool = False) -> Program:
@@ -104,7 +106,7 @@ def compile_decoder(config: CodecConfig, weights: Weights, half: bool = False) -
     builder.add_layers("decoder", decoder_layers(config), 1, config.latent_dim)
     names = ("codebook", "out_weight", "out_bias")
     books = [pack_lookup(*(weights[f"quantizer.{k}.{n}"] for n in names)) for k in range(config.n_codebooks)]
-    return builder.finish(config, books)
+    return builder.finish(config, books, [])
 
 
 class _Builder:
@@ -119,7 +121,7 @@ class _Builder:
         self.half_packed: list[NDArray[np.uint16]] = []
         self.half_values = 0
         self.state_values = 0
-        self.areas = {"block": 0, "activation": 0, "inner": 0, "query": 0, "seen": 0}
+        self.areas = {"block": 0, "beam": 0, "activation": 0, "inner": 0, "query": 0, "seen": 0}
         self.time = self.channels = 0
 
     def add_layers(self, prefix: str, layers: tuple[Layer, ...], time: int, channels: int) -> None:
@@ -148,10 +150,12 @@ class _Builder:
                 case _:
                     raise BackendError(f"the cpu engine cannot run {layer} ({name})")
 
-    def finish(self, config: CodecConfig, books: list[Float32]) -> Program:
-        """Place the scratch areas and join all weights."""
+    def finish(self, config: CodecConfig, books: list[Float32], guides: list[Float32]) -> Program:
+        """Place the scratch areas and join all weights; guides: what a beam search needs, of each codebook."""
         self._reserve("activation", config.latent_dim)
         self._reserve("query", config.code_dim)
+        if guides:
+            self._reserve("beam", scratch_values(config.latent_dim, config.code_dim, len(guides), MAX_BEAM))
         starts, at = {}, 0
         for area, values in self.areas.items():
             starts[area] = at
@@ -166,15 +170,17 @@ class _Builder:
             "STREAM": stream,
             "ACTIVATION": starts["activation"],
             "QUERY": starts["query"],
+            "BEAM": starts["beam"],
             "LATENT": config.latent_dim,
             "CODES": config.codebook_size,
             "DIMENSION": config.code_dim,
             "BOOKS": self.packed_values,
+            "GUIDES": self.packed_values + sum(book.size for book in books),
         }
         return Program(
             table,
             layout,
-            aligned(np.concatenate([*self.packed, *books])),
+            aligned(np.concatenate([*self.packed, *books, *guides])),
             aligned(np.concatenate([np.zeros(0, np.uint16), *self.half_packed])),
             self.state_values,
             shared,

@@ -12,6 +12,7 @@ import streamcodec.engine.forked  # noqa: F401
 from streamcodec.checkpoint import Arrays
 from streamcodec.config import CodecConfig
 from streamcodec.engine import Float32, Int16
+from streamcodec.engine.beam import checked_beam
 from streamcodec.errors import BackendError
 from streamcodec.nn.model import CodecModel
 
@@ -63,21 +64,22 @@ class TorchEngine:
         return state
 
     @torch.no_grad()
-    def encode_step(self, frames: Float32, state: Float32, codes: Int16) -> None:
+    def encode_step(self, frames: Float32, state: Float32, codes: Int16, beam: int = 1) -> None:
         """Encode one frame of every stream; see `Engine.encode_step`."""
-        self._encode(frames[None], state, codes[None])
+        self._encode(frames[None], state, codes[None], beam)
 
     @torch.no_grad()
     def decode_step(self, codes: Int16, state: Float32, frames: Float32) -> None:
         """Decode one frame of every stream; see `Engine.decode_step`."""
         self._decode(codes[None], state, frames[None])
 
-    def _encode(self, frames: Float32, state: Float32, codes: Int16) -> None:
+    def _encode(self, frames: Float32, state: Float32, codes: Int16, beam: int) -> None:
         """One step of F frames: [F, B, hop] to codes [F, B, K]."""
         advanced = self._tensor(state)
         by_stream = frames.transpose(1, 0, 2).reshape(frames.shape[1], -1, 1).copy()  # read-only is no tensor
         latent = self.model.encoder.step(torch.from_numpy(by_stream).to(self.device), advanced)
-        codes[:] = self.model.quantizer.encode(latent, codes.shape[2]).transpose(0, 1).cpu().numpy()
+        found = self.model.quantizer.encode(latent, codes.shape[2], checked_beam(beam))
+        codes[:] = found.transpose(0, 1).cpu().numpy()
         self._write_back(advanced, state)
 
     def _decode(self, codes: Int16, state: Float32, frames: Float32) -> None:
@@ -104,9 +106,9 @@ class BlockTorchEngine(TorchEngine):
     """
 
     @torch.no_grad()
-    def encode_frames(self, frames: Float32, state: Float32, codes: Int16) -> None:
+    def encode_frames(self, frames: Float32, state: Float32, codes: Int16, beam: int = 1) -> None:
         """Encode F frames of every stream; see `clips.ClipEngine`."""
-        self._encode(frames, state, codes)
+        self._encode(frames, state, codes, beam)
 
     @torch.no_grad()
     def decode_frames(self, codes: Int16, state: Float32, frames: Float32) -> None:

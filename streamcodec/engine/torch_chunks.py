@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from streamcodec.engine import Float32, Int16
+from streamcodec.engine.beam import checked_beam
 from streamcodec.engine.torch import TorchEngine
 
 
@@ -25,11 +26,14 @@ class ChunkEncoder:
         B.
     n_codebooks : int
         K of the codes.
+    beam : int
+        As in `Engine.encode_step`.
     """
 
-    def __init__(self, engine: TorchEngine, streams: int, n_codebooks: int) -> None:
+    def __init__(self, engine: TorchEngine, streams: int, n_codebooks: int, beam: int = 1) -> None:
         self._engine = engine
         self._n_codebooks = n_codebooks
+        self._beam = checked_beam(beam)
         self._state = engine.model.encoder.init_state(streams)
 
     def keep(self, streams: Sequence[int]) -> None:
@@ -41,5 +45,5 @@ class ChunkEncoder:
         """Codes int16 [B, F, K] of the next samples, float32 [B, F * hop_samples]."""
         model = self._engine.model
         latent = model.encoder.step(torch.from_numpy(samples).to(self._engine.device).unsqueeze(-1), self._state)
-        codes: Int16 = model.quantizer.encode(latent, self._n_codebooks).to(torch.int16).cpu().numpy()
+        codes: Int16 = model.quantizer.encode(latent, self._n_codebooks, self._beam).to(torch.int16).cpu().numpy()
         return np.ascontiguousarray(codes)

@@ -47,6 +47,10 @@ class EmaCodebook(nn.Module):
         self.register_buffer("basis", torch.eye(config.latent_dim, config.code_dim - 1))
         self.register_buffer("uses", torch.ones(config.codebook_size))
 
+    def codes(self) -> Tensor:
+        """The code vectors, [N, code_dim - 1]."""
+        return self.vectors
+
     def encode(self, residual: Tensor) -> Tensor:
         """Codes of [..., latent], the lowest index at a tie."""
         return self._nearest(residual @ self.basis)

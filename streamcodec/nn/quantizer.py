@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from streamcodec.nn.ema_quantizer import EmaCodebook
 
 
+_SCORES = 1 << 24
+"""Chains and codes that a beam search compares at once."""
+
+
 class Quantized(NamedTuple):
     """What a quantiser returns.
 
@@ -175,14 +179,43 @@ class ResidualVQ(nn.Module):
             residual = residual - book.decode(book.encode(residual))  # type: ignore[operator]
 
     @torch.no_grad()
-    def encode(self, latent: Tensor, n_codebooks: int) -> Tensor:
-        """Codes of the first `n_codebooks`: [B, F, latent] to int64 [B, F, K]."""
+    def encode(self, latent: Tensor, n_codebooks: int, beam: int = 1) -> Tensor:
+        """Codes of the first `n_codebooks`: [B, F, latent] to int64 [B, F, K].
+
+        With `beam` 1 the nearest code of each codebook in turn; else so many chains of codes are kept
+        (`streamcodec_kernels.beam_search`).
+        """
+        if beam > 1:
+            rows = max(1, _SCORES // (beam * len(self.books[0].codes())))  # type: ignore[operator]
+            found = [self._beam_search(part, n_codebooks, beam) for part in latent.flatten(0, 1).split(rows)]
+            return torch.cat(found).view(*latent.shape[:2], n_codebooks)
         codes = []
         for book in list(self.books)[:n_codebooks]:
             index = book.encode(latent)  # type: ignore[operator]
             latent = latent - book.decode(index)  # type: ignore[operator]
             codes.append(index)
         return torch.stack(codes, -1)
+
+    def _beam_search(self, latent: Tensor, n_codebooks: int, beam: int) -> Tensor:
+        """Codes [rows, K] of latents [rows, L]."""
+        residual, total = latent[:, None], latent.new_zeros(len(latent), 1)
+        chains = torch.zeros(len(latent), 1, 0, dtype=torch.int64, device=latent.device)
+        for k, book in enumerate(list(self.books)[:n_codebooks]):
+            size = len(book.codes())  # type: ignore[operator]
+            parts = book.decode(torch.arange(size, device=latent.device))  # type: ignore[operator]
+            scores = residual @ parts.t() - 0.5 * parts.square().sum(-1) + total[..., None]
+            left = scores.flatten(1)
+            best = []
+            for _ in range(1 if k == n_codebooks - 1 else min(beam, left.shape[1])):
+                best.append(left.argmax(1, keepdim=True))  # the lowest index at a tie, which topk does not promise
+                left = left.scatter(1, best[-1], float("-inf"))
+            kept = torch.cat(best, 1)
+            chain, code = kept // size, kept % size
+            total = scores.flatten(1).gather(1, kept)
+            residual = residual.gather(1, chain[..., None].expand(-1, -1, latent.shape[1])) - parts[code]
+            before = chains.gather(1, chain[..., None].expand(-1, -1, k))
+            chains = torch.cat([before, code[..., None]], -1)
+        return chains[:, 0]
 
     @torch.no_grad()
     def decode(self, codes: Tensor, latent_dim: int) -> Tensor:

@@ -37,7 +37,7 @@ class Encoder(Protocol):
 
 
 def create_encoder(
-    checkpoint: Checkpoint, folder: Path, n_codebooks: int, engine: str, batch_files: int, jobs: int
+    checkpoint: Checkpoint, folder: Path, n_codebooks: int, beam: int, engine: str, batch_files: int, jobs: int
 ) -> Encoder:
     """Make the encoder for an engine: "cpu", "torch-cpu" or "torch-cuda".
 
@@ -51,8 +51,8 @@ def create_encoder(
     backend, _, device = engine.partition("-")
     runner = create_engine(checkpoint, backend, device or "cpu")
     if backend == "cpu":
-        return ThreadedEncoder(runner, folder, n_codebooks, jobs)
-    return BatchedEncoder(runner, folder, n_codebooks, batch_files, jobs, device)
+        return ThreadedEncoder(runner, folder, n_codebooks, jobs, beam)
+    return BatchedEncoder(runner, folder, n_codebooks, batch_files, jobs, device, beam)
 
 
 class _FileEncoder:
@@ -68,10 +68,12 @@ class _FileEncoder:
         K of the codes.
     jobs : int
         Threads.
+    beam : int
+        As in `Engine.encode_step`.
     """
 
-    def __init__(self, engine: Engine, folder: Path, n_codebooks: int, jobs: int) -> None:
-        self.engine, self.folder, self.n_codebooks, self.jobs = engine, folder, n_codebooks, jobs
+    def __init__(self, engine: Engine, folder: Path, n_codebooks: int, jobs: int, beam: int) -> None:
+        self.engine, self.folder, self.n_codebooks, self.jobs, self.beam = engine, folder, n_codebooks, jobs, beam
         self.chunk_frames = self._frames(CHUNK_S)
 
     def _frames(self, seconds: float) -> int:
@@ -100,8 +102,8 @@ class _FileEncoder:
 class ThreadedEncoder(_FileEncoder):
     """A file is a stream of its own, encoded frame by frame on one thread; the engine releases the GIL."""
 
-    def __init__(self, engine: Engine, folder: Path, n_codebooks: int, jobs: int) -> None:
-        super().__init__(engine, folder, n_codebooks, jobs)
+    def __init__(self, engine: Engine, folder: Path, n_codebooks: int, jobs: int, beam: int = 1) -> None:
+        super().__init__(engine, folder, n_codebooks, jobs, beam)
         self._stopped = threading.Event()
 
     def encode(self, shards: Iterable[Shard], on_file: OnFile) -> Generator[list[Outcome], None, None]:
@@ -133,7 +135,7 @@ class ThreadedEncoder(_FileEncoder):
                     raise SourceProblem("stopped")  # goes nowhere: nobody waits for outcomes any more
                 codes = np.empty((len(frames), self.n_codebooks), np.int16)
                 for i in range(len(frames)):
-                    engine.encode_step(frames[i : i + 1], state, codes[i : i + 1])
+                    engine.encode_step(frames[i : i + 1], state, codes[i : i + 1], self.beam)
                 parts.append(codes)
             return self.finished(sound, parts)
         except SourceProblem as problem:
@@ -148,9 +150,16 @@ class BatchedEncoder(_FileEncoder):
     """
 
     def __init__(
-        self, engine: Engine, folder: Path, n_codebooks: int, batch_files: int, jobs: int, device: str
+        self,
+        engine: Engine,
+        folder: Path,
+        n_codebooks: int,
+        batch_files: int,
+        jobs: int,
+        device: str,
+        beam: int = 1,
     ) -> None:
-        super().__init__(engine, folder, n_codebooks, jobs)
+        super().__init__(engine, folder, n_codebooks, jobs, beam)
         self.batch_files = batch_files
         if device == "cpu":
             self.chunk_frames = self._frames(CPU_CHUNK_S)
@@ -199,7 +208,7 @@ class BatchedEncoder(_FileEncoder):
         from streamcodec.engine.torch_chunks import ChunkEncoder
 
         assert isinstance(self.engine, TorchEngine)
-        encoder = ChunkEncoder(self.engine, len(sounds), self.n_codebooks)
+        encoder = ChunkEncoder(self.engine, len(sounds), self.n_codebooks, self.beam)
         hop = self.engine.config.hop_samples
         parts: dict[int, list[Int16]] = {number: [] for number in sounds}
         streams = {number: sound.chunks(self.chunk_frames) for number, sound in sounds.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class TokenJob:
         Sound files found, and shards that they are dealt into.
     sources_sha256, shards_sha256 : str
         Of their paths and sizes, and of the numbers of files in the shards, in hex.
+    beam : int
+        As in `Codec.encoder`.
     """
 
     format_version: int
@@ -62,10 +64,18 @@ class TokenJob:
     n_shards: int
     sources_sha256: str
     shards_sha256: str
+    beam: int = 1
 
     @classmethod
     def of(
-        cls, checkpoint: Checkpoint, n_codebooks: int, fmt: str, engine: str, batch_files: int, shards: Sequence[Shard]
+        cls,
+        checkpoint: Checkpoint,
+        n_codebooks: int,
+        fmt: str,
+        engine: str,
+        batch_files: int,
+        shards: Sequence[Shard],
+        beam: int = 1,
     ) -> TokenJob:
         """Describe what is to be done."""
         config = checkpoint.config
@@ -84,7 +94,15 @@ class TokenJob:
             n_shards=len(shards),
             sources_sha256=digest_of(sources),
             shards_sha256=digest_of([Source("", len(shard)) for shard in shards]),
+            beam=beam,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields for JSON; a beam of 1 is left out, so that folders without a beam are the same in any version."""
+        data = asdict(self)
+        if self.beam == 1:
+            del data["beam"]
+        return data
 
     @property
     def codec_config(self) -> CodecConfig:
@@ -93,8 +111,8 @@ class TokenJob:
 
     @property
     def job_id(self) -> str:
-        """SHA-256 of all fields, in hex."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of what `to_dict` returns, in hex."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def shard_name(self, number: int) -> str:
         """File name of a shard."""
@@ -112,10 +130,10 @@ class TokenJob:
         version = data.get("format_version")
         if version != FORMAT_VERSION:
             raise TokensError(f"{place} has format version {version}; this streamcodec has {FORMAT_VERSION}")
-        missing = [field.name for field in fields(cls) if field.name not in data]
+        missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in data]
         if missing:
             raise TokensError(f"{place} has no {missing[0]}; it is no folder of tokens, or damaged")
-        job = cls(**{field.name: data[field.name] for field in fields(cls)})
+        job = cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
         try:
             job.codec_config  # noqa: B018
         except ConfigError as error:
@@ -160,11 +178,11 @@ def claim_folder(out_dir: Path, job: TokenJob) -> None:
     Raises
     ------
     TokensError
-        It was begun with another model, bitrate, format, engine, sharding, or other files.
+        It was begun with another model, bitrate, beam, format, engine, sharding, or other files.
     """
     place = out_dir / JOB_NAME
     if not place.exists():
-        write_json(place, asdict(job))
+        write_json(place, job.to_dict())
     there = TokenJob.from_dict(read_json(place), place)
     for field in fields(TokenJob):
         before, now = getattr(there, field.name), getattr(job, field.name)
@@ -184,6 +202,8 @@ def _difference(name: str, before: TokenJob, now: TokenJob) -> str:
         return "another --shard-files or --shard-mb"
     if name == "n_codebooks":
         return f"--bitrate {before.bitrate_bps / 1000:g}, not {now.bitrate_bps / 1000:g}"
+    if name == "beam":
+        return f"--beam {before.beam}, not {now.beam}"
     if name == "config":
         return f"a model of another shape, {before.config.get('name')}, not {now.config['name']}"
     return f"{name} = {getattr(before, name)}, not {getattr(now, name)}"

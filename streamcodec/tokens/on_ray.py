@@ -144,7 +144,9 @@ class ShardWorker:
         if weights_sha256(checkpoint) != self.job.weights_sha256:
             raise CheckpointError(f"the weights of {self.model or 'the package'} are not those of the job")
         job = self.job
-        return create_encoder(checkpoint, self.in_dir, job.n_codebooks, job.engine, job.batch_files, self.jobs)
+        return create_encoder(
+            checkpoint, self.in_dir, job.n_codebooks, job.beam, job.engine, job.batch_files, self.jobs
+        )
 
 
 def tokenize_on_ray(

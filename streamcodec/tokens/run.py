@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from streamcodec.checkpoint import load_checkpoint
+from streamcodec.engine.beam import checked_beam
 from streamcodec.engine.select import BACKENDS, DEVICES
 from streamcodec.errors import AudioError, BackendError, TokensError
 from streamcodec.locks import folder_in_use
@@ -40,6 +41,8 @@ class TokenOptions:
         Weights; those of the package when None.
     bitrate_bps : float
         Decides the number of codebooks.
+    beam : int
+        As in `Codec.encoder`.
     backend, device : str
         As in `Codec.load`.
     format : str
@@ -58,6 +61,7 @@ class TokenOptions:
 
     model: Path | None = None
     bitrate_bps: float = 6000
+    beam: int = 1
     backend: str = "auto"
     device: str = "cpu"
     format: str = "parquet"
@@ -69,6 +73,7 @@ class TokenOptions:
     strict: bool = False
 
     def __post_init__(self) -> None:
+        checked_beam(self.beam)
         if self.format not in FORMATS:
             raise TokensError(f"format {self.format!r} is unknown; choose one of {', '.join(FORMATS)}")
         if self.backend not in BACKENDS or self.device not in DEVICES or (self.backend, self.device) == ("cpu", "cuda"):
@@ -160,10 +165,12 @@ def tokenize_folder(
     n_codebooks = checkpoint.config.codebooks_for(options.bitrate_bps)
     shards = plan_shards(find_sources(in_dir), options.shard_files, options.shard_mb * 1_000_000)
     batch_files = 1 if options.engine == "cpu" else options.batch_files
-    job = TokenJob.of(checkpoint, n_codebooks, options.format, options.engine, batch_files, shards)
+    job = TokenJob.of(checkpoint, n_codebooks, options.format, options.engine, batch_files, shards, options.beam)
     with ExitStack() as stack:
         if options.ray is None:
-            encoder = create_encoder(checkpoint, in_dir, n_codebooks, options.engine, batch_files, options.jobs)
+            encoder = create_encoder(
+                checkpoint, in_dir, n_codebooks, options.beam, options.engine, batch_files, options.jobs
+            )
         else:
             from streamcodec.tokens.on_ray import connected, tokenize_on_ray
 
@@ -218,7 +225,7 @@ def write_index(out_dir: Path, job: TokenJob, summaries: list[ShardSummary]) -> 
         for name in ("skipped", "incomplete")
     }
     totals = {name: sum(getattr(item, name) for item in summaries) for name in ("rows", "frames", "samples")}
-    write_json(out_dir / INDEX_NAME, asdict(job) | {"totals": totals, "shards": shards} | problems)
+    write_json(out_dir / INDEX_NAME, job.to_dict() | {"totals": totals, "shards": shards} | problems)
 
 
 def _finished(out_dir: Path, job: TokenJob) -> Iterator[tuple[int, ShardSummary]]:

@@ -131,7 +131,7 @@ def write_shard(out_dir: Path, job: TokenJob, number: int, outcomes: Sequence[Ou
     )
     columns: dict[str, list[Any]] = {name: [getattr(item, name) for item in files] for name in _COLUMNS}
     codes = np.concatenate([np.zeros((0, job.n_codebooks), np.int16), *(item.codes for item in files)])
-    metadata = json.dumps({"summary": asdict(summary), "job": asdict(job)})
+    metadata = json.dumps({"summary": asdict(summary), "job": job.to_dict()})
     content = io.BytesIO()
     if job.format == "parquet":
         arrow, parquet = _parquet()

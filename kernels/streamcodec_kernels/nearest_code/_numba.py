@@ -117,6 +117,18 @@ def pack_book(
 
 
 @inline_jit
+def book_places(latent: int, codes: int, dimension: int) -> tuple[int, int, int, int, int]:
+    """Where `pack_book` puts the bias of the way in, the codes, the way out and its bias, and where it ends."""
+    lane_dimension = (dimension + LANES - 1) // LANES * LANES
+    lane_latent = (latent + LANES - 1) // LANES * LANES
+    in_bias = latent * (lane_dimension if dimension > 1 else 1)
+    book = in_bias + lane_dimension
+    out = book + dimension * ((codes + PANEL_CODES - 1) // PANEL_CODES * PANEL_CODES)
+    out_bias = out + dimension * (lane_latent if latent > 1 else 1)
+    return in_bias, book, out, out_bias, out_bias + lane_latent
+
+
+@inline_jit
 def nearest_codes(
     scratch: Any,
     residual_at: int,
@@ -134,15 +146,10 @@ def nearest_codes(
     Streams are `stream_step` values apart; a stream's scratch[query_at:] is used for `dimension` values.
     """
     streams, books = chosen.shape
-    lane_dimension = (dimension + LANES - 1) // LANES * LANES
-    packed_codes = (codes + PANEL_CODES - 1) // PANEL_CODES * PANEL_CODES
-    lane_latent = (latent + LANES - 1) // LANES * LANES
-    in_at = weights_at
+    in_bias_offset, book_offset, out_offset, out_bias_offset, book_values = book_places(latent, codes, dimension)
     for k in range(books):
-        in_bias_at = in_at + latent * (lane_dimension if dimension > 1 else 1)
-        book_at = in_bias_at + lane_dimension
-        out_at = book_at + dimension * packed_codes
-        out_bias_at = out_at + dimension * (lane_latent if latent > 1 else 1)
+        in_at = weights_at + k * book_values
+        book_at = in_at + book_offset
         matmul_windows(
             scratch,
             residual_at,
@@ -153,7 +160,7 @@ def nearest_codes(
             latent,
             dimension,
             weights,
-            in_bias_at,
+            in_at + in_bias_offset,
             scratch,
             query_at,
             0,
@@ -175,11 +182,11 @@ def nearest_codes(
             0,
             1,
             weights,
-            out_at,
+            in_at + out_offset,
             dimension,
             latent,
             weights,
-            out_bias_at,
+            in_at + out_bias_offset,
             scratch,
             residual_at,
             0,
@@ -188,7 +195,6 @@ def nearest_codes(
             stream_step,
             stream_step,
         )
-        in_at = out_bias_at + lane_latent
 
 
 @cached_jit

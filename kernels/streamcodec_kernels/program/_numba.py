@@ -8,6 +8,7 @@ import numpy as np
 
 from streamcodec_kernels._cache import cached_jit
 from streamcodec_kernels._simd import copy_values, flush_denormals, inline_jit, restore_denormals, values_at
+from streamcodec_kernels.beam_search._numba import beam_codes
 from streamcodec_kernels.code_lookup._numba import lookup_codes
 from streamcodec_kernels.conv._numba import tap_products, windows_step
 from streamcodec_kernels.nearest_code._numba import nearest_codes
@@ -48,10 +49,12 @@ _SNAKE2 = COLUMN["SNAKE2"]
 _STREAM = SETTING["STREAM"]
 _ACTIVATION = SETTING["ACTIVATION"]
 _QUERY = SETTING["QUERY"]
+_BEAM = SETTING["BEAM"]
 _LATENT = SETTING["LATENT"]
 _CODES = SETTING["CODES"]
 _DIMENSION = SETTING["DIMENSION"]
 _BOOKS = SETTING["BOOKS"]
+_GUIDES = SETTING["GUIDES"]
 _OPERATIONS = SETTING["OPERATIONS"]
 _TABLE_ADDRESS = SETTING["TABLE_ADDRESS"]
 _WEIGHTS_ADDRESS = SETTING["WEIGHTS_ADDRESS"]
@@ -185,3 +188,30 @@ def step(
                 copy_values(some_frames[stream], 0, scratch, start + stream * stream_step, frames.shape[1])
     restore_denormals(control_word)
     return True
+
+
+@cached_jit
+def beam_step(codes: Any, beam: int, settings_at: int, scratch_at: int, scratch_values: int) -> None:
+    """Fill codes [B, K] by a beam search of the latents that `step`, given codes [B, 0], has left in scratch.
+
+    B is at most GROUP_STREAMS.  A function of its own, compiled where it is first called: few encoders use it.
+    """
+    settings = values_at(settings_at, _SETTING_COUNT, np.int64)
+    scratch = values_at(scratch_at, scratch_values, np.float32)
+    weights = values_at(settings[_WEIGHTS_ADDRESS], settings[_WEIGHTS_VALUES], np.float32)
+    control_word = flush_denormals()
+    for stream in range(codes.shape[0]):
+        beam_codes(
+            scratch,
+            settings[_ACTIVATION] + stream * settings[_STREAM],
+            settings[_BEAM],
+            beam,
+            settings[_LATENT],
+            settings[_CODES],
+            settings[_DIMENSION],
+            weights,
+            settings[_BOOKS],
+            settings[_GUIDES],
+            codes[stream],
+        )
+    restore_denormals(control_word)

@@ -53,10 +53,12 @@ SETTINGS = (
     "STREAM",  # scratch: values from one stream's areas to the next one's
     "ACTIVATION",  # scratch: where a frame, or its latent, begins and ends
     "QUERY",  # scratch: a codebook's query
+    "BEAM",  # scratch: what a beam search works in
     "LATENT",  # values
     "CODES",  # of a codebook
     "DIMENSION",  # of a code
     "BOOKS",  # weights: codebooks
+    "GUIDES",  # weights: what a beam search needs beside them
     "OPERATIONS",  # rows of the table
     "TABLE_ADDRESS",
     "WEIGHTS_ADDRESS",
