@@ -15,11 +15,11 @@ from token_folder import BAD, GOOD, contents, copies, good_folder, mixed_folder
 import streamcodec
 from streamcodec.cli import main
 from streamcodec.errors import MissingExtraError, TokensError, WrongModel
+from streamcodec.frames import FrameReader
 from streamcodec.locks import folder_in_use
 from streamcodec.tokens import TokenDataset
 from streamcodec.tokens.run import TokenOptions, tokenize_folder
 from streamcodec.tokens.sources import find_sources
-from streamcodec.transcode import FrameReader
 
 
 def run(*words: object) -> Result:

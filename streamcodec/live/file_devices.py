@@ -20,9 +20,9 @@ from streamcodec.codec import Codec
 from streamcodec.engine import Float32
 from streamcodec.errors import StreamcodecError
 from streamcodec.files import check_replaceable, is_stream
+from streamcodec.frames import FrameReader
 from streamcodec.live.policy import LatencyPolicy
 from streamcodec.live.receiver import Receiver
-from streamcodec.transcode import FrameReader
 
 _CAPTURE_RING_S = 0.5
 _STOOD_STILL_S = 0.3

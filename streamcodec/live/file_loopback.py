@@ -15,8 +15,9 @@ from streamcodec.audio.files import AudioWriter, is_own_sound
 from streamcodec.audio.resample import StreamingResampler
 from streamcodec.codec import Codec
 from streamcodec.files import check_replaceable
+from streamcodec.frames import FrameReader
 from streamcodec.live.latency import LatencyHistogram
-from streamcodec.transcode import FrameReader, OnStart
+from streamcodec.transcode import OnStart
 
 _WARM_UP_FRAMES = 20
 
