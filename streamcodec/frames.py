@@ -16,7 +16,6 @@ from streamcodec.engine import Float32
 from streamcodec.errors import AudioError
 
 MAX_CHANNELS = 8
-_RATES_HZ = (1000, 768_000)
 _BLOCK_SAMPLES = 1 << 16
 
 
@@ -47,11 +46,6 @@ class FrameReader:
         check_rate(self.info, path)
         if self.info.channels > MAX_CHANNELS:
             raise AudioError(f"{path} has {self.info.channels} channels; at most {MAX_CHANNELS} can be coded")
-        low, high = _RATES_HZ
-        if not low <= self.info.sample_rate_hz <= high:
-            raise AudioError(
-                f"{path} has a sample rate of {self.info.sample_rate_hz} Hz; rates from {low} to {high} can be coded"
-            )
         self._resampler = StreamingResampler(self.info.sample_rate_hz, codec.sample_rate_hz, self.info.channels)
 
     @property

@@ -220,7 +220,7 @@ def test_a_rate_that_cannot_be_coded_is_told_of_the_file_that_has_it(verb, rate_
         *("encode", source, target) if verb == "encode" else (verb, "--fast", "--input", source, "--output", target)
     )
     assert result.exit_code == 1
-    assert f"{source} has a sample rate of {rate_hz} Hz; rates from 1000 to 768000 can be coded" in result.stderr
+    assert f"{source} has a sample rate of {rate_hz} Hz; rates from 1000 to 768000 can be read" in result.stderr
     assert not target.exists()
 
 
