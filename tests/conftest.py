@@ -9,12 +9,16 @@ element in one order, wherever it stands.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if hasattr(signal, "SIGHUP"):  # nohup ignores it, and what is tested keeps to that
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
