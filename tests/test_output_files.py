@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -31,13 +32,18 @@ def sine(n_samples, channels=1):
     return np.repeat(np.sin(np.arange(n_samples) / 10).astype(np.float32)[:, None] * 0.5, channels, axis=1)
 
 
-@pytest.fixture
+@contextmanager
 def little_room():
-    """No file may be longer than 8192 bytes; what is longer fails as on a full disk."""
+    """No file may be longer than 8192 bytes; what is longer fails as on a full disk.
+
+    Not a fixture: pytest would write its progress within the limit, and stop where its output is a longer file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Unwritable(Exception):
@@ -130,8 +136,8 @@ def append(path):
     append_text(path, "é" * 5000)
 
 
-def test_without_room_a_log_that_grows_is_named(tmp_path, little_room):
-    with pytest.raises(OSError, match="too large") as caught:
+def test_without_room_a_log_that_grows_is_named(tmp_path):
+    with pytest.raises(OSError, match="too large") as caught, little_room():
         append(tmp_path / "log")
     assert caught.value.filename == str(tmp_path / "log")
 
@@ -158,8 +164,8 @@ def in_pieces(path, count, size):
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_without_room_the_error_names_the_file_and_nothing_is_left(tmp_path, little_room, write):
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+def test_without_room_the_error_names_the_file_and_nothing_is_left(tmp_path, write):
+    with pytest.raises(OSError) as caught, little_room():  # noqa: PT011
         write(tmp_path / "full")
     assert caught.value.errno == errno.EFBIG
     assert os.path.splitext(caught.value.filename)[0] == str(tmp_path / "full")
@@ -189,7 +195,7 @@ def test_a_full_device_is_named(size):
     assert caught.value.filename == "/dev/full"
 
 
-def test_an_error_of_the_writer_is_not_hidden_by_what_waits_to_be_written(tmp_path, little_room):
+def test_an_error_of_the_writer_is_not_hidden_by_what_waits_to_be_written(tmp_path):
     def fail():
         with atomic_output(tmp_path / "a") as file:
             file.write(b"x" * 8000)
@@ -197,7 +203,7 @@ def test_an_error_of_the_writer_is_not_hidden_by_what_waits_to_be_written(tmp_pa
             file.write(b"x" * 8000)  # stays in the buffer
             raise Unwritable
 
-    with pytest.raises(Unwritable):
+    with pytest.raises(Unwritable), little_room():
         fail()
     assert not os.listdir(tmp_path)
 
